@@ -1,0 +1,66 @@
+# `make demo` and `make test` are all that a new machine needs (Python 3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-unit soak lint fix bench build docs lock clean
+
+help: ## What there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY) ## Make .venv with everything
+
+# The lock holds names, versions and hashes; a requirements file with hashes cannot
+# name the project itself, so that comes second.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "fleetwake needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV) ..." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || { \
+		echo "the dependencies could not be installed: is a package index reachable? Then run the same again" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## A fleet at work on the embedded Kafka; ARGS="--exit --sessions 100"
+	@$(BIN)/fleetwake demo $(ARGS)
+
+test: $(READY) ## All tests, on the embedded Kafka; ARGS="-k archive"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-unit: $(READY) ## The tests that need no broker
+	@$(BIN)/python -m pytest tests/unit tests/property $(ARGS)
+
+lint: $(READY) ## Style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict docker-compose.yml deploy
+
+fix: $(READY) ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Speed, each figure beside a peer in the same run
+	@$(BIN)/python -m bench $(ARGS)
+
+build: $(READY) ## The sdist, and the wheel from it, in dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation .
+
+docs: $(READY) ## Write the tables of docs/ anew, from the code
+	@$(BIN)/python docs/generate.py
+
+lock: ## Pin the newest allowed dependencies (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+		--custom-compile-command "make lock" --all-extras --group pyproject.toml:dev pyproject.toml -o requirements.lock
+
+clean: ## Remove .venv and what the tools left
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
