@@ -1,0 +1,59 @@
+"""The guard around pyruhvro from the inside."""
+
+from __future__ import annotations
+
+import pytest
+from tests.samples import event, varint
+
+from fleetwake.schemas import columnar, guarded
+from fleetwake.schemas.arrow import to_arrow
+from fleetwake.schemas.codec import PackagedSchemas, decode, encode
+from fleetwake.schemas.columnar import decode_batch
+
+pytestmark = pytest.mark.skipif(
+    not guarded.IS_INSTALLED, reason="needs the extra `fast`"
+)
+
+PACKAGED = PackagedSchemas()
+FRAME = encode(event())
+
+
+def test_a_bad_record_does_not_slow_down_the_good(monkeypatch):
+    """Of 10,000 records beside it, only a few are decoded one by one."""
+    slow = []
+    monkeypatch.setattr(
+        columnar,
+        "decode",
+        lambda *args, **more: slow.append(1) or decode(*args, **more),
+    )
+    values = [FRAME] * 10_000
+    values[1234] = FRAME[:-1]
+    decoded = decode_batch(values, PACKAGED)
+
+    assert decoded.events.num_rows == 9_999
+    assert len(slow) <= columnar._BISECT_ROWS
+
+
+@pytest.mark.parametrize("panic", [True, False])
+def test_a_panic_is_left_to_the_reference_and_an_interrupt_is_not(monkeypatch, panic):
+    """A panic in Rust is a BaseException, as the exceptions that must pass are."""
+    error = type("PanicException", (BaseException,), {}) if panic else KeyboardInterrupt
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(guarded, "_deserialize", fail)
+    if panic:
+        assert to_arrow([event()]).equals(decode_batch([FRAME], PACKAGED).events)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            decode_batch([FRAME], PACKAGED)
+
+
+def test_the_end_mark_is_new_each_time_and_ten_bytes_long():
+    """Nobody can foresee it, and no part of it is a whole number of that size."""
+    marks = [guarded._end_mark() for _ in range(50)]
+
+    assert [varint(number) for number, _ in marks] == [mark for _, mark in marks]
+    assert {10} == {len(mark) for _, mark in marks}
+    assert len(set(marks)) == 50
