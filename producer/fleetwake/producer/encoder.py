@@ -1,0 +1,128 @@
+"""Makes of an accepted event the record that goes to the log."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from uuid_utils import uuid7
+
+from fleetwake.producer.transport import OutgoingRecord
+from fleetwake.schemas.codec import (
+    SHA256_HEADER,
+    EventEncoder,
+    schema_of,
+    single_object_header,
+)
+from fleetwake.schemas.errors import FleetwakeError
+from fleetwake.schemas.event import AuditEvent
+from fleetwake.schemas.text import well_formed
+from fleetwake.schemas.topics import MAX_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from fleetwake.producer.intake import Entry
+
+__all__ = ["Encoder", "TooLargeError"]
+
+_AT: Final = {name: index for index, name in enumerate(AuditEvent._fields)}
+_EVENT_ID: Final = _AT["event_id"]
+_SOURCE: Final = _AT["source"]
+_SOURCE_EVENT_TYPE: Final = _AT["source_event_type"]
+_OCCURRED_AT: Final = _AT["occurred_at"]
+_RECORDED_AT: Final = _AT["recorded_at"]
+_HOST: Final = _AT["host"]
+_ENVIRONMENT: Final = _AT["environment"]
+_PRODUCER_ID: Final = _AT["producer_id"]
+_SEQUENCE: Final = _AT["sequence"]
+_ATTRIBUTES: Final = _AT["attributes"]
+
+
+class TooLargeError(FleetwakeError):
+    """Raised when an event is too large even without its payload."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the event has {size} bytes without its payload, "
+            f"the limit is {MAX_RECORD_BYTES}"
+        )
+
+
+class Encoder:
+    """
+    Stamps, caps and encodes. The place of redaction and content policy is `_admit`.
+
+    Records have the single-object encoding until `use_header` says otherwise.
+    """
+
+    def __init__(
+        self, *, source: str, host: str | None, environment: str | None
+    ) -> None:
+        self._source = source
+        self._host = host
+        self._environment = environment
+        self._encode = EventEncoder(single_object_header(schema_of(AuditEvent)))
+
+    def use_header(self, header: bytes) -> None:
+        """Begin each record with this frame header from now on."""
+        self._encode = EventEncoder(header)
+
+    def __call__(self, entry: Entry) -> OutgoingRecord:
+        """
+        Return the record of an event.
+
+        Raises:
+            InvalidEventError: the schema does not allow it.
+            TooLargeError: it has more than `MAX_RECORD_BYTES` without its payload.
+        """
+        event = self._admit(self._stamp(entry))
+        value = self._encode(event)
+        if len(value) > MAX_RECORD_BYTES:
+            value = self._encode(_without_payload(event))
+            if len(value) > MAX_RECORD_BYTES:
+                raise TooLargeError(len(value))
+        return OutgoingRecord(
+            _key(event.session_id),
+            value,
+            [(SHA256_HEADER, sha256(value).digest())],
+        )
+
+    def _admit(self, event: AuditEvent) -> AuditEvent:
+        # Not worth encoding: a character has at least one byte.
+        if event.payload and len(event.payload) > MAX_RECORD_BYTES:
+            return _without_payload(event)
+        return event
+
+    def _stamp(self, entry: Entry) -> AuditEvent:
+        # 0.9 us; `_replace` takes 1.8 us.
+        stamped = list(entry.event)
+        stamped[_EVENT_ID] = stamped[_EVENT_ID] or str(uuid7())
+        stamped[_SOURCE] = stamped[_SOURCE] or self._source
+        stamped[_SOURCE_EVENT_TYPE] = (
+            stamped[_SOURCE_EVENT_TYPE] or entry.event.event_type
+        )
+        stamped[_OCCURRED_AT] = stamped[_OCCURRED_AT] or entry.recorded_at
+        stamped[_RECORDED_AT] = entry.recorded_at
+        if stamped[_HOST] is None:
+            stamped[_HOST] = self._host
+        if stamped[_ENVIRONMENT] is None:
+            stamped[_ENVIRONMENT] = self._environment
+        stamped[_PRODUCER_ID] = entry.producer_id
+        stamped[_SEQUENCE] = entry.sequence
+        stamped[_ATTRIBUTES] = entry.attributes
+        return AuditEvent._make(stamped)
+
+
+def _key(session_id: str) -> bytes:
+    try:
+        return session_id.encode()
+    except UnicodeEncodeError:
+        return well_formed(session_id).encode()
+
+
+def _without_payload(event: AuditEvent) -> AuditEvent:
+    chars = len(event.payload or "")
+    return event._replace(
+        payload=json.dumps({"fleetwake_cut": {"chars": chars}}),
+        payload_chars=chars if event.payload_chars is None else event.payload_chars,
+    )

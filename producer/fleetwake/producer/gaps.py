@@ -1,0 +1,98 @@
+"""Remembers which sequences were dropped, until an event of type `gap` tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from fleetwake.schemas.event import AuditEvent
+
+__all__ = ["Gaps"]
+
+
+class _Key(NamedTuple):
+    session_id: str
+    producer_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class _Gap:
+    first: int
+    last: int
+    dropped: int
+
+
+class _Told(dict[str, str]):
+    """The attributes of a gap event of ours, with what they were made of."""
+
+    def __init__(self, key: _Key, gap: _Gap) -> None:
+        super().__init__(
+            producer_id=key.producer_id,
+            from_sequence=str(gap.first),
+            to_sequence=str(gap.last),
+            dropped=str(gap.dropped),
+            reason=key.reason,
+        )
+        self.key = key
+        self.gap = gap
+
+
+class Gaps:
+    """
+    Drops that were not told yet. Not thread-safe.
+
+    One event is made per session, run and reason. It names the first and the last
+    sequence and how many were dropped between them: fewer than the difference says,
+    where events between them were kept. Beyond `limit` of these, drops are counted and
+    remain visible as holes in the sequence, but get no event.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._gaps: dict[_Key, _Gap] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to tell."""
+        return bool(self._gaps)
+
+    def note(
+        self, event: AuditEvent, producer_id: str, sequence: int, why: str
+    ) -> None:
+        """
+        Note a dropped event.
+
+        If that was itself a gap, what it told is kept, but only where it may fare
+        better next time: one that is refused would be refused for ever.
+        """
+        if isinstance(event.attributes, _Told):
+            if why != "queue_full":
+                return
+            self._widen(event.attributes.key, event.attributes.gap)
+        key = _Key(event.session_id, producer_id, why)
+        self._widen(key, _Gap(sequence, sequence, 1))
+
+    def take(self, count: int) -> list[AuditEvent]:
+        """Return up to `count` gap events and forget their gaps."""
+        keys = list(islice(self._gaps, count))
+        return [_event(key, self._gaps.pop(key)) for key in keys]
+
+    def _widen(self, key: _Key, by: _Gap) -> None:
+        gap = self._gaps.get(key)
+        if gap is not None:
+            gap.first = min(gap.first, by.first)
+            gap.last = max(gap.last, by.last)
+            gap.dropped += by.dropped
+        elif len(self._gaps) < self._limit:
+            self._gaps[key] = by
+
+
+def _event(key: _Key, gap: _Gap) -> AuditEvent:
+    return AuditEvent(
+        source_event_type="gap",
+        event_type="gap",
+        session_id=key.session_id,
+        severity="warning",
+        attributes=_Told(key, gap),
+    )

@@ -1,0 +1,208 @@
+# pyright: basic
+"""Kafka as the producer room sees it: the only file of this room with aiokafka."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.partitioner import murmur2
+
+from fleetwake.producer.loop import THREAD_NAME
+from fleetwake.producer.transport import (
+    RecordsRefusedError,
+    TopicMissingError,
+    TransportError,
+)
+from fleetwake.schemas.topics import MAX_RECORD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetwake.producer.settings import KafkaSettings
+    from fleetwake.producer.transport import OutgoingRecord
+
+__all__ = ["KafkaTransport", "read_topic"]
+
+# What aiokafka and the layers below it raise. It asserts that a partition exists.
+_CLIENT_ERRORS = (KafkaError, OSError, AssertionError, ValueError)
+
+# The batch as a whole may be what is too large, so both are solved by smaller ones.
+_REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+# One request and one wait for metadata. The time limit of an idempotent send is the
+# caller's: aiokafka has none (docs/decisions/0007).
+_REQUEST_TIMEOUT_MS = 30_000
+
+# A topic that has no metadata after this is missing.
+_METADATA_TIMEOUT_MS = 5_000
+
+_READ_S = 20.0
+_CLOSE_S = 0.05
+
+
+class KafkaTransport:
+    """
+    A `Transport` to Kafka: acks=all, idempotent, batches that we build.
+
+    Traps of aiokafka 0.14 that its caller must know (tests/integration/
+    test_client_traps.py holds each of them): after any failed send the partition is
+    wedged until the client is made anew; a send and `stop` hang while the broker is
+    away; what was cancelled may still be written while its event loop lives.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        compression: str = "zstd",
+        metadata_max_age_s: float = 60.0,
+    ) -> None:
+        self._settings = settings
+        self._compression = None if compression == "none" else compression
+        self._metadata_max_age_s = metadata_max_age_s
+        self._producer: Any = None  # until start
+
+    async def start(self) -> None:
+        """Connect, and get the id under which sends are idempotent."""
+        _quieten()
+        try:
+            self._producer = AIOKafkaProducer(
+                **self._settings.client_options(),
+                acks="all",
+                enable_idempotence=True,
+                compression_type=self._compression,
+                # We count bytes ourselves, so a batch must take all that it is given.
+                max_batch_size=8 * MAX_RECORD_BYTES,
+                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                metadata_max_age_ms=round(self._metadata_max_age_s * 1000),
+            )
+            await self._producer.start()
+        except _CLIENT_ERRORS as error:
+            raise TransportError(f"cannot connect to Kafka: {error!r}") from error
+
+    async def partitions(self, topic: str) -> int:
+        """Return the number of partitions, refreshed with the client's metadata."""
+        try:
+            async with asyncio.timeout(_METADATA_TIMEOUT_MS / 1000):
+                return len(await self._producer.partitions_for(topic))
+        except (TimeoutError, UnknownTopicOrPartitionError) as error:
+            raise TopicMissingError(topic) from error
+        except _CLIENT_ERRORS as error:
+            raise TransportError(f"cannot read metadata: {error!r}") from error
+
+    def partition(self, key: bytes, partitions: int) -> int:
+        """Return what Kafka's default partitioner returns."""
+        hashed: int = murmur2(key)
+        return (hashed & 0x7FFFFFFF) % partitions
+
+    async def send(
+        self, topic: str, partition: int, records: Sequence[OutgoingRecord]
+    ) -> None:
+        """Send one batch; see the port. Never two at a time to one partition."""
+        batch = self._producer.create_batch()
+        for key, value, headers in records:
+            # The present, never occurred_at: brokers refuse what is an hour ahead
+            # (KIP-937). Our topics write a time of their own in its place.
+            batch.append(timestamp=None, key=key, value=value, headers=headers)
+        if batch.record_count() != len(records):
+            raise RecordsRefusedError(f"{len(records)} records do not fit in a batch")
+        try:
+            await (await self._producer.send_batch(batch, topic, partition=partition))
+        except _REFUSALS as error:
+            raise RecordsRefusedError(f"{topic}-{partition}: {error!r}") from error
+        except _CLIENT_ERRORS as error:
+            raise TransportError(f"{topic}-{partition}: {error!r}") from error
+
+    async def stop(self) -> None:
+        """Disconnect; hangs while sends are under way and the broker is away."""
+        if self._producer is None:
+            return
+        try:
+            await self._producer.stop()
+        except asyncio.CancelledError:
+            # It was cut short before it came to its connections.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._producer.client.close(), _CLOSE_S)
+            raise
+
+
+async def read_topic(
+    settings: KafkaSettings, topic: str
+) -> list[tuple[bytes | None, bytes | None]]:
+    """
+    Read the keys and values of a small topic, from its start to its present end.
+
+    Without a group, so nothing is committed.
+
+    Raises:
+        TopicMissingError: there is no such topic.
+        TransportError: nobody answers, within 20 s.
+    """
+    consumer: AIOKafkaConsumer | None = None
+    try:
+        async with asyncio.timeout(_READ_S):
+            consumer = AIOKafkaConsumer(
+                topic,
+                **settings.client_options(),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                request_timeout_ms=_METADATA_TIMEOUT_MS,
+            )
+            await consumer.start()
+            return await _read_to_end(consumer)
+    except UnknownTopicOrPartitionError as error:
+        raise TopicMissingError(topic) from error
+    except _CLIENT_ERRORS as error:
+        raise TransportError(f"cannot read {topic}: {error!r}") from error
+    finally:
+        if consumer is not None:
+            await consumer.stop()
+
+
+async def _read_to_end(
+    consumer: AIOKafkaConsumer,
+) -> list[tuple[bytes | None, bytes | None]]:
+    ends = await consumer.end_offsets(consumer.assignment())
+    records: list[tuple[bytes | None, bytes | None]] = []
+    for partition, end in ends.items():
+        while await consumer.position(partition) < end:
+            polled = await consumer.getmany(partition, timeout_ms=500)
+            for batch in polled.values():
+                records += [(record.key, record.value) for record in batch]
+    return records
+
+
+class _QuietInProducers(logging.Filter):
+    """
+    Keeps what aiokafka logs in a producer's thread out of the agent's log.
+
+    That is each attempt to connect, at ERROR. What matters of it, producers say once.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass what other threads log, and everything where DEBUG is wanted."""
+        ours = record.threadName == THREAD_NAME
+        return not ours or logging.getLogger("fleetwake.producer").isEnabledFor(
+            logging.DEBUG
+        )
+
+
+@cache
+def _quieten() -> None:
+    # A filter holds for the logger that it is added to, not for those below it.
+    quiet = _QuietInProducers()
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.startswith("aiokafka"):
+            logging.getLogger(name).addFilter(quiet)

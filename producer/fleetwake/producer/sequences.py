@@ -1,0 +1,64 @@
+"""Counts 1, 2, 3 ... per session, for a bounded number of sessions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Run", "Sequences"]
+
+
+class Run:
+    """The events of one session under one producer_id; `sequence` is the last one."""
+
+    __slots__ = ("producer_id", "sequence")
+
+    def __init__(self, producer_id: str) -> None:
+        self.producer_id = producer_id
+        self.sequence = 0
+
+
+class Sequences:
+    """
+    The runs of the sessions that were used last. Not thread-safe.
+
+    A session that was forgotten and comes back begins a new run at 1, and no
+    (producer_id, session_id, sequence) is ever given twice: with each eviction the
+    producer_id of runs that begin later gets the next suffix (`id`, `id.1`, `id.2`,
+    ...), so a run that begins after an eviction never has the id of one before it.
+    """
+
+    def __init__(self, producer_id: str, max_sessions: int) -> None:
+        self._producer_id = producer_id
+        self._max_sessions = max_sessions
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._evictions = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the sessions, the one used longest ago first."""
+        return iter(tuple(self._runs))
+
+    def advance(self, session_id: str) -> Run:
+        """Return the session's run, moved on by one."""
+        run = self._runs.get(session_id)
+        if run is None:
+            suffix = f".{self._evictions}" if self._evictions else ""
+            run = self._runs[session_id] = Run(self._producer_id + suffix)
+        else:
+            self._runs.move_to_end(session_id)
+        run.sequence += 1
+        return run
+
+    def crowded(self) -> str | None:
+        """Return the session to `evict`, if there is one too many."""
+        if len(self._runs) <= self._max_sessions:
+            return None
+        return next(iter(self._runs))
+
+    def evict(self, session_id: str) -> None:
+        """Forget a session."""
+        del self._runs[session_id]
+        self._evictions += 1

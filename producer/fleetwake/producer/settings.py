@@ -1,0 +1,250 @@
+"""Settings of every Kafka client and of producers: argument > environment > file."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from fleetwake.schemas.errors import ConfigurationError
+from fleetwake.schemas.topics import (
+    DEFAULT_PARTITIONS,
+    DEFAULT_PREFIX,
+    MAX_RECORD_BYTES,
+)
+
+if TYPE_CHECKING:
+    from fleetwake.schemas.topics import Topic
+
+__all__ = [
+    "KafkaSettings",
+    "ProducerSettings",
+    "RegistrySettings",
+    "SettingsBase",
+    "config_file",
+]
+
+
+def config_file() -> Path:
+    """The settings file: `FLEETWAKE_CONFIG`, else `fleetwake.toml` here."""
+    import os
+
+    return Path(os.environ.get("FLEETWAKE_CONFIG", "fleetwake.toml"))
+
+
+class SettingsBase(BaseSettings):
+    """
+    Settings of one room: argument > environment > table of the file > default.
+
+    A subclass names its table of the TOML file as `toml_table_header`.
+    """
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        populate_by_name=True,
+        # One of them may be a password.
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the file below the environment."""
+        return init_settings, env_settings, _file_table(settings_cls)
+
+
+def _file_table(settings_cls: type[BaseSettings]) -> TomlConfigSettingsSource:
+    """Read one table of the settings file; nothing where there is none."""
+    path = config_file()
+    try:
+        return TomlConfigSettingsSource(settings_cls, path)
+    except KeyError:  # the file is about other rooms
+        return TomlConfigSettingsSource(settings_cls, None)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"settings file {path}: {error}") from error
+
+
+class KafkaSettings(SettingsBase):
+    """How every client reaches Kafka. Environment: `FLEETWAKE_KAFKA_...`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEETWAKE_KAFKA_", toml_table_header=("kafka",)
+    )
+
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:19092",
+        validation_alias=AliasChoices(
+            "FLEETWAKE_KAFKA_BOOTSTRAP_SERVERS",
+            "KAFKA_BOOTSTRAP_SERVERS",
+            "bootstrap_servers",
+        ),
+        description="host:port, comma separated. Default: the embedded broker.",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = (
+        Field(
+            default="PLAINTEXT",
+            description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.",
+        )
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="PLAIN", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+    )
+    sasl_username: str | None = Field(default=None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    ssl_cafile: Path | None = Field(default=None, description="CA certificates, PEM.")
+    ssl_certfile: Path | None = Field(
+        default=None, description="Client certificate, PEM."
+    )
+    ssl_keyfile: Path | None = Field(default=None, description="Client key, PEM.")
+    ssl_key_password: SecretStr | None = Field(default=None, description="Of the key.")
+    topic_prefix: str = Field(
+        default=DEFAULT_PREFIX, description="Before every topic name."
+    )
+    partitions: int = Field(
+        default=DEFAULT_PARTITIONS, ge=1, description="Of every session-keyed topic."
+    )
+    replication_factor: int = Field(
+        default=1, ge=1, description="Of topics that we create."
+    )
+
+    def topic(self, topic: Topic) -> str:
+        """The topic's full name in Kafka."""
+        return self.topic_prefix + topic.name
+
+    def group(self, service: str) -> str:
+        """The consumer group of a service: one deployment, one prefix, one group."""
+        return self.topic_prefix + service
+
+    def client_options(self) -> dict[str, Any]:
+        """
+        Options for any aiokafka client.
+
+        Raises:
+            OSError: a certificate file cannot be read.
+            ssl.SSLError: a certificate or key is not usable.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            password = self.sasl_password
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": password.get_secret_value()
+                if password
+                else None,
+            }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ssl_cafile)
+        if self.ssl_certfile:
+            secret = self.ssl_key_password
+            context.load_cert_chain(
+                self.ssl_certfile,
+                self.ssl_keyfile,
+                secret.get_secret_value() if secret else None,
+            )
+        return context
+
+
+class ProducerSettings(SettingsBase):
+    """How a producer queues and sends. Environment: `FLEETWAKE_PRODUCER_...`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEETWAKE_PRODUCER_", toml_table_header=("producer",)
+    )
+
+    queue_max_events: int = Field(
+        default=20_000, ge=1, description="Events accepted and not yet acknowledged."
+    )
+    queue_max_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1, description="The same in bytes, roughly."
+    )
+    on_full: Literal["drop_newest", "drop_oldest", "block"] = Field(
+        default="drop_newest", description="When the queue is full. Drops are counted."
+    )
+    block_timeout_s: float = Field(
+        default=1.0, gt=0, description="The longest that emit waits with on_full=block."
+    )
+    batch_bytes: int = Field(
+        default=256 * 1024,
+        ge=1,
+        le=MAX_RECORD_BYTES,
+        description="Of one batch to one partition, uncompressed.",
+    )
+    linger_s: float = Field(
+        default=0.005,
+        ge=0,
+        description="From the first event after a pause to the first send.",
+    )
+    compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = Field(
+        default="zstd", description="Of a batch."
+    )
+    ack_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Without an acknowledgement: begin with a new client.",
+    )
+    exit_timeout_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="The longest that the end of the process is held up.",
+    )
+    max_sessions: int = Field(
+        default=10_000, ge=1, description="Sessions whose sequence is kept at a time."
+    )
+    mark_on_close: bool = Field(
+        default=True, description="End every session's run with a producer.close event."
+    )
+    host: str | None = Field(
+        default_factory=socket.gethostname, description="Where an event names none."
+    )
+    environment: str | None = Field(
+        default=None, description="production, staging, ...: where an event names none."
+    )
+
+
+class RegistrySettings(SettingsBase):
+    """A Confluent schema registry. Environment: `FLEETWAKE_REGISTRY_...`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEETWAKE_REGISTRY_", toml_table_header=("registry",)
+    )
+
+    url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "FLEETWAKE_REGISTRY_URL", "SCHEMA_REGISTRY_URL", "url"
+        ),
+        description="Its address; user:password@ may stand in it. None: no registry.",
+    )
+    username: str | None = Field(
+        default=None, description="Basic authentication: user."
+    )
+    password: SecretStr | None = Field(default=None, description="The same: password.")
+    timeout_s: float = Field(default=5.0, gt=0, description="Of one request.")
+    fallback_after_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="Without an answer at start: write single-object framing for now.",
+    )

@@ -1,0 +1,311 @@
+"""Stamps, bounds and accounts, without a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from tests.producing import event
+
+from fleetwake.producer.check import check
+from fleetwake.producer.intake import Entry, Intake
+from fleetwake.producer.settings import ProducerSettings
+from fleetwake.schemas.errors import InvalidEventError
+
+
+def intake(**settings: Any) -> Intake:
+    return Intake("p", ProducerSettings(**settings))
+
+
+def put(target: Intake, *sessions: str) -> None:
+    for session in sessions:
+        target.put(check(event(session)))
+
+
+def stamps(entries: list[Entry]) -> list[tuple[str, str, int]]:
+    return [
+        (entry.event.session_id, entry.producer_id, entry.sequence) for entry in entries
+    ]
+
+
+def test_each_session_counts_from_one() -> None:
+    """The sequence is 1, 2, 3 ... per session."""
+    tested = intake()
+    put(tested, "a", "b", "a", "a", "b")
+
+    assert [
+        ("a", "p", 1),
+        ("b", "p", 1),
+        ("a", "p", 2),
+        ("a", "p", 3),
+        ("b", "p", 2),
+    ] == stamps(tested.take(10))
+
+
+def test_a_session_that_comes_back_after_eviction_begins_a_new_run() -> None:
+    """No (producer_id, session, sequence) is given twice, however few are kept."""
+    tested = intake(max_sessions=2)
+    put(tested, "a", "b", "c", "a", "b", "d", "a", "a")
+
+    given = stamps(tested.take(100))
+
+    assert len(set(given)) == len(given)
+    assert ("a", "p.1", 1) in given
+
+
+def test_an_evicted_session_gets_its_close_mark() -> None:
+    """The run of an evicted session ends cleanly, so its tail is known."""
+    tested = intake(max_sessions=1)
+    put(tested, "a", "b")
+
+    entries = tested.take(10)
+
+    assert [("a", "p", 1), ("b", "p", 1), ("a", "p", 2)] == stamps(entries)
+    assert "producer.close" == entries[2].event.event_type
+
+
+def test_evictions_while_the_queue_is_full_do_not_fill_memory() -> None:
+    """A producer with endless new sessions and no broker stays bounded."""
+    tested = intake(max_sessions=5, queue_max_events=10)
+    put(tested, *map(str, range(1000)))
+
+    assert tested.queued <= 20
+
+
+@pytest.mark.parametrize(
+    "limits", [{"queue_max_events": 3}, {"queue_max_bytes": 2_100}], ids=str
+)
+def test_drop_newest_keeps_what_is_there(limits: dict[str, int]) -> None:
+    """A full queue drops the new event; its sequence shows that it was lost."""
+    tested = intake(**limits)
+    put(tested, *"aaaa")
+
+    assert [1, 2, 3] == [entry.sequence for entry in tested.take(10)]
+    assert {"queue_full": 1} == tested.dropped
+
+
+def test_one_event_larger_than_the_queue_is_taken_when_it_is_empty() -> None:
+    """A bound in bytes does not make an event impossible."""
+    tested = intake(queue_max_bytes=100)
+    put(tested, "a", "a")
+
+    assert 1 == tested.queued
+    assert 1 == tested.dropped["queue_full"]
+
+
+def test_a_drop_is_followed_by_a_gap_when_there_is_room() -> None:
+    """A gap event names the run, the sequences and the reason."""
+    tested = intake(queue_max_events=2)
+    put(tested, "a", "a", "b", "b", "b")
+    entries = tested.take(10)
+
+    assert 2 == tested.queued
+    tested.acknowledge(entries)
+    (gap,) = tested.take(10)
+
+    assert "gap" == gap.event.event_type
+    assert ("b", "p", 4) == (gap.event.session_id, gap.producer_id, gap.sequence)
+    assert {
+        "producer_id": "p",
+        "from_sequence": "1",
+        "to_sequence": "3",
+        "dropped": "3",
+        "reason": "queue_full",
+    } == gap.attributes
+
+
+def test_a_gap_that_is_dropped_for_room_is_told_again() -> None:
+    """What a dropped gap named is not forgotten."""
+    tested = intake(queue_max_events=2)
+    put(tested, "a", "a", "a")
+    tested.acknowledge(tested.take(10))
+    (gap,) = tested.take(10)
+
+    tested.drop([gap], "queue_full")
+    (again,) = tested.take(10)
+
+    assert ("3", "4", "2") == tuple(
+        again.attributes[name] for name in ("from_sequence", "to_sequence", "dropped")
+    )
+
+
+def test_a_gap_that_is_refused_is_not_told_again() -> None:
+    """A broker that refuses gaps does not get them for ever."""
+    tested = intake(queue_max_events=2)
+    put(tested, "a", "a", "a")
+    tested.acknowledge(tested.take(10))
+
+    tested.drop(tested.take(10), "refused")
+
+    assert [] == tested.take(10)
+    assert 0 == tested.queued
+
+
+def test_accounts_add_up() -> None:
+    """Accepted is acknowledged, queued or dropped, at any time."""
+    tested = intake(queue_max_events=5)
+    put(tested, *"abcabcabc")
+    first = tested.take(2)
+    tested.acknowledge(first)
+    tested.drop(tested.take(1), "refused")
+
+    counts = tested.counts()
+
+    assert counts["accepted"] == (
+        counts["acknowledged"] + counts["queued"] + sum(counts["dropped"].values())
+    )
+    assert 2 == counts["acknowledged"]
+
+
+def test_block_waits_for_room() -> None:
+    """With on_full=block, emit waits until there is room."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=20)
+    put(tested, "a")
+    waiting = threading.Thread(target=put, args=(tested, "a"))
+    waiting.start()
+
+    tested.acknowledge(tested.take(1))
+    waiting.join(10)
+
+    assert not waiting.is_alive()
+    assert {} == tested.dropped
+
+
+def test_block_gives_up_at_its_deadline() -> None:
+    """With on_full=block, emit waits block_timeout_s and no longer."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=0.05)
+    put(tested, "a")
+
+    begin = time.monotonic()
+    put(tested, "a")
+    took = time.monotonic() - begin
+
+    assert 0.05 <= took < 5
+    assert {"queue_full": 1} == tested.dropped
+
+
+def test_block_ends_when_the_producer_closes() -> None:
+    """Nobody waits for room in a closed queue."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=60)
+    put(tested, "a")
+    waiting = threading.Thread(target=put, args=(tested, "a"))
+    waiting.start()
+
+    tested.close()
+    waiting.join(10)
+
+    assert not waiting.is_alive()
+    assert {"closed": 1} == tested.dropped
+
+
+def test_flush_waits_for_what_was_accepted_before_it() -> None:
+    """Events that come after a flush do not hold it up."""
+    tested = intake()
+    put(tested, "a")
+    flushed = tested.flush()
+    put(tested, "a")
+
+    entries = tested.take(10)
+    tested.acknowledge(entries[1:])
+
+    assert not flushed.done()
+    tested.acknowledge(entries[:1])
+
+    assert flushed.result(0)
+
+
+def test_close_ends_each_run_with_a_mark_after_all_else() -> None:
+    """Close marks come last, one per session, and end the close when they arrive."""
+    tested = intake()
+    put(tested, "a", "b", "a")
+    end, _ = tested.close()
+    tested.acknowledge(tested.take(10))
+    marks = tested.take(10)
+
+    assert [("b", "p", 2), ("a", "p", 3)] == stamps(marks)
+    assert {"producer.close"} == {mark.event.event_type for mark in marks}
+    assert not end.done()
+    tested.acknowledge(marks)
+
+    assert end.result(0)
+
+
+def test_marks_can_be_switched_off() -> None:
+    """mark_on_close=False costs no event per session."""
+    tested = intake(mark_on_close=False)
+    put(tested, "a")
+    end, _ = tested.close()
+    tested.acknowledge(tested.take(10))
+
+    assert end.result(0)
+    assert [] == tested.take(10)
+
+
+def test_what_is_abandoned_is_counted_and_never_counted_twice() -> None:
+    """Late acknowledgements of an abandoned queue change nothing."""
+    tested = intake()
+    put(tested, "a", "b", "c")
+    entries = tested.take(2)
+    end, _ = tested.close()
+
+    assert 3 == tested.abandon()
+    tested.acknowledge(entries)
+
+    assert not end.result(0)
+    assert {"closed": 3} == tested.dropped
+    assert (0, 0) == (tested.acknowledged, tested.queued)
+
+
+def test_put_says_when_the_worker_must_be_woken() -> None:
+    """One wake-up per sleep, however many events come."""
+    tested = intake()
+    assert [] == tested.take(1)
+
+    wakes = [tested.put(check(event())) for _ in range(3)]
+
+    assert [True, False, False] == wakes
+
+
+def test_an_emit_within_an_emit_does_not_deadlock() -> None:
+    """A signal handler or a finalizer may emit in the middle of emit."""
+    tested = intake()
+
+    with tested._lock:
+        put(tested, "a")
+
+    assert 1 == tested.queued
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "not an event",
+        None,
+        ("tuple",),
+        event(""),
+        event(event_type="tool.unheard_of"),
+        event(event_type=None),
+        event(event_type=["tool.complete"]),
+        event(b"bytes"),
+        event(tool_name=17),
+        event(payload=17),
+        event(attributes={"a": 1}),
+        event(attributes={1: "a"}),
+    ],
+    ids=lambda wrong: repr(wrong)[:60],
+)
+def test_check_refuses(wrong: Any) -> None:
+    """What cannot be an event never gets a sequence."""
+    with pytest.raises(InvalidEventError):
+        check(wrong)
+
+
+def test_check_copies_the_attributes() -> None:
+    """An agent may go on changing its dict after emit."""
+    attributes = {"a": "1"}
+    checked = check(event(attributes=attributes))
+    attributes["a"] = "2"
+
+    assert {"a": "1"} == checked.attributes
