@@ -1,0 +1,1 @@
+"""The one consume loop that all services share."""

@@ -1,0 +1,91 @@
+"""From records to a batch: decode, and look up the schemas that are new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from fleetwake.consumers.runtime.service import EventBatch, InvalidRecord
+from fleetwake.schemas.codec import SHA256_HEADER, SchemaLookup
+from fleetwake.schemas.columnar import decode_batch
+from fleetwake.schemas.errors import UnknownSchemaError
+from fleetwake.schemas.topics import EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetwake.consumers.runtime.service import Record
+    from fleetwake.schemas.topics import Topic
+
+__all__ = ["Schemas", "decode", "unknown_schemas"]
+
+
+class Schemas(SchemaLookup, Protocol):
+    """A look-up that can learn."""
+
+    async def refresh(self, reference: str) -> None:
+        """
+        Ask the schemas topic and the registry for what `reference` names.
+
+        Raises:
+            RetriableError: they cannot be asked now.
+        """
+        ...
+
+
+def decode(
+    topic: Topic,
+    partition: int,
+    records: Sequence[Record],
+    schemas: SchemaLookup,
+    *,
+    replayed: bool,
+) -> EventBatch:
+    """
+    Make the batch of `records`. Costs CPU: runs in a worker thread.
+
+    Only the events topic is decoded here: the others are small, and each service
+    knows their record.
+    """
+    if topic != EVENTS:
+        return EventBatch(
+            topic=topic,
+            partition=partition,
+            records=records,
+            events=None,
+            rows=(),
+            replayed=replayed,
+        )
+    decoded = decode_batch(
+        [record.value for record in records],
+        schemas,
+        digests=_digests(records),
+    )
+    return EventBatch(
+        topic=topic,
+        partition=partition,
+        records=records,
+        events=decoded.events,
+        rows=decoded.rows,
+        invalid=[InvalidRecord(records[at], error) for at, error in decoded.invalid],
+        replayed=replayed,
+    )
+
+
+def unknown_schemas(batch: EventBatch) -> set[str]:
+    """Name the schemas that the batch needs and the look-up does not know yet."""
+    return {
+        error.reference
+        for _, error in batch.invalid
+        if isinstance(error, UnknownSchemaError)
+    }
+
+
+def _digests(records: Sequence[Record]) -> list[bytes | None]:
+    """Find each record's digest; written flat because it runs for every record."""
+    return [
+        next((value for name, value in headers if name == SHA256_HEADER), None)
+        # What our producers write has this header and at most a few others.
+        if len(headers) != 1 or headers[0][0] != SHA256_HEADER
+        else headers[0][1]
+        for _, _, _, _, headers in records
+    ]

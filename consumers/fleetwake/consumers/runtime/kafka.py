@@ -1,0 +1,519 @@
+# pyright: basic
+"""The only file of this room that knows the Kafka client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
+
+import stamina
+import structlog
+from aiokafka import (
+    AIOKafkaConsumer,
+    AIOKafkaProducer,
+    ConsumerRebalanceListener,
+    OffsetAndMetadata,
+)
+from aiokafka import TopicPartition as KafkaTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from fleetwake.consumers.runtime.service import Record
+from fleetwake.consumers.runtime.source import Committed, Polled, TopicPartition
+from fleetwake.schemas.errors import FleetwakeError, RetriableError
+from fleetwake.schemas.topics import ALL_TOPICS
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Generator,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
+
+    from aiokafka import ConsumerRecord
+
+    from fleetwake.consumers.runtime.service import OutRecord
+    from fleetwake.producer.settings import KafkaSettings
+    from fleetwake.schemas.topics import Topic
+
+__all__ = [
+    "KafkaPublisher",
+    "KafkaSource",
+    "KafkaTopicReader",
+    "TopicState",
+    "create_topics",
+    "describe_topics",
+    "group_lag",
+    "tail",
+]
+
+# A revocation waits so long for a flush under way. Well below the session timeout,
+# after which the broker gives the partitions away whatever we do.
+_REVOKE_PATIENCE_S = 10.0
+_REQUEST_DEADLINE_S = 15.0
+_STOP_DEADLINE_S = 5.0
+_PUBLISH_DEADLINE_S = 30.0
+# Batch decoding wants large fetches: 4 MB are about 5,000 events.
+_PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+
+_T = TypeVar("_T")
+# In C, because it runs for every record: a function of ours costs three times as much.
+_parts = attrgetter("offset", "timestamp", "key", "value", "headers")
+_log = structlog.get_logger("fleetwake.kafka")
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # untyped
+    """
+    Notes rebalances for the next poll.
+
+    aiokafka calls it in its coordinator task and swallows what it raises, so it does
+    next to nothing.
+    """
+
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(
+        self, revoked: Iterable[KafkaTopicPartition]
+    ) -> None:
+        await self._source.note_revoked({TopicPartition(*tp) for tp in revoked})
+
+    async def on_partitions_assigned(
+        self, assigned: Iterable[KafkaTopicPartition]
+    ) -> None:
+        self._source.note_assigned({TopicPartition(*tp) for tp in assigned})
+
+
+class KafkaSource:
+    """A member of a Kafka consumer group; see `Source`."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        topics: Sequence[Topic],
+        group: str,
+        *,
+        instance_id: str | None,
+        session_timeout_ms: int,
+    ) -> None:
+        self._kafka = kafka
+        self._topics = [kafka.topic(topic) for topic in topics]
+        self._group = group
+        self._instance_id = instance_id
+        self._session_timeout_ms = session_timeout_ms
+        self._revoked: set[TopicPartition] = set()
+        self._assigned: set[TopicPartition] = set()
+        self._owned: set[TopicPartition] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.publisher = KafkaPublisher(kafka)
+        self.reader = KafkaTopicReader(kafka)
+
+    async def start(self) -> None:
+        # Made here: an aiokafka client belongs to the running loop.
+        self._consumer = AIOKafkaConsumer(
+            **self._kafka.client_options(),
+            client_id=self._group,
+            group_id=self._group,
+            group_instance_id=self._instance_id,
+            enable_auto_commit=False,
+            # Never relied on: every partition is sought before it is resumed, and the
+            # runner looks for holes itself.
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=min(3_000, self._session_timeout_ms // 3),
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+        )
+        self._admin = AIOKafkaAdminClient(**self._kafka.client_options())
+        try:
+            await self._admin.start()
+            await self._consumer.start()
+        except (KafkaError, OSError) as exc:
+            await self.stop()
+            raise RetriableError(
+                f"no Kafka answers at {self._kafka.bootstrap_servers}: {exc}",
+                after_s=2.0,
+            ) from exc
+        self._consumer.subscribe(self._topics, listener=_Listener(self))
+
+    async def stop(self) -> None:
+        self._idle.set()
+        for stop in (self._consumer.stop, self.publisher.stop, self._admin.close):
+            # stop() has no deadline of its own while a broker is away.
+            with contextlib.suppress(TimeoutError, KafkaError, OSError):
+                await asyncio.wait_for(stop(), _STOP_DEADLINE_S)
+
+    async def note_revoked(self, partitions: set[TopicPartition]) -> None:
+        """Called by the listener: hold the rebalance while a flush is under way."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), _REVOKE_PATIENCE_S)
+        self._owned -= partitions
+        self._assigned -= partitions
+        self._revoked |= partitions
+
+    def note_assigned(self, partitions: set[TopicPartition]) -> None:
+        """Called by the listener before the first fetch of these partitions."""
+        self._consumer.pause(*map(_native, partitions))
+        self._assigned |= partitions
+        self._owned |= partitions
+
+    async def poll(self, *, timeout_s: float, max_records: int) -> Polled:
+        try:
+            fetched = await self._consumer.getmany(
+                timeout_ms=int(timeout_s * 1000), max_records=max_records
+            )
+        except KafkaError as exc:
+            raise FleetwakeError(
+                f"group {self._group!r} cannot go on: {exc!r}"
+            ) from exc
+        revoked, self._revoked = frozenset(self._revoked), set()
+        assigned, self._assigned = frozenset(self._assigned), set()
+        records = {
+            TopicPartition(*tp): [*map(Record._make, map(_parts, fetched[tp]))]
+            for tp in fetched
+            if TopicPartition(*tp) in self._owned
+        }
+        return Polled(revoked, assigned, records)
+
+    def start_from(self, partition: TopicPartition, offset: int) -> None:
+        with contextlib.suppress(IllegalStateError):
+            self._consumer.seek(_native(partition), offset)
+            self._consumer.resume(_native(partition))
+
+    def pause(self, partition: TopicPartition) -> None:
+        with contextlib.suppress(IllegalStateError):
+            self._consumer.pause(_native(partition))
+
+    def owns(self, partition: TopicPartition) -> bool:
+        return partition in self._owned
+
+    def high_water_mark(self, partition: TopicPartition) -> int | None:
+        try:
+            mark: int | None = self._consumer.highwater(_native(partition))
+        except (IllegalStateError, AssertionError):
+            return None
+        return mark
+
+    async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        tp = _native(partition)
+        with _retriable(f"offsets of {partition}"):
+            first = await _soon(self._consumer.beginning_offsets([tp]))
+            end = await _soon(self._consumer.end_offsets([tp]))
+        return first[tp], end[tp]
+
+    async def committed(self, partition: TopicPartition) -> Committed | None:
+        tp = _native(partition)
+        with _retriable(f"committed offset of {partition}"):
+            # The consumer's committed() does not give the metadata.
+            found = await _soon(
+                self._admin.list_consumer_group_offsets(self._group, partitions=[tp])
+            )
+        offset, metadata = found.get(tp, (-1, ""))
+        if offset < 0:
+            return None
+        return Committed(offset, _replay_from(metadata, offset))
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> bool:
+        owned = {
+            _native(tp): OffsetAndMetadata(c.offset, _metadata(c))
+            for tp, c in offsets.items()
+            if tp in self._owned
+        }
+        if not owned:
+            return not offsets
+        try:
+            await _soon(self._consumer.commit(owned))
+        except (KafkaError, TimeoutError) as exc:
+            _log.warning("commit.refused", group=self._group, error=repr(exc))
+            return False
+        return len(owned) == len(offsets)
+
+    async def flushing(self, *, active: bool) -> None:
+        if active:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+
+class KafkaPublisher:
+    """
+    Publishes with acks=all and waits; see `Publisher`.
+
+    After any failure the client is thrown away: aiokafka's idempotent producer leaves
+    a partition wedged after a refused batch (aiokafka#1017).
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._producer: AIOKafkaProducer | None = None
+        self._lock = asyncio.Lock()
+
+    async def publish(self, records: Sequence[OutRecord]) -> None:
+        if not records:
+            return
+        async with self._lock:
+            try:
+                await asyncio.wait_for(self._publish(records), _PUBLISH_DEADLINE_S)
+            except (KafkaError, OSError, TimeoutError) as exc:
+                await self.stop()
+                raise RetriableError(
+                    f"{len(records)} records were not acknowledged: {exc!r}"
+                ) from exc
+
+    async def stop(self) -> None:
+        """Throw the client away; the next publish makes a new one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(TimeoutError, KafkaError, OSError):
+                await asyncio.wait_for(producer.stop(), _STOP_DEADLINE_S)
+
+    async def _publish(self, records: Sequence[OutRecord]) -> None:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **self._kafka.client_options(),
+                acks="all",
+                enable_idempotence=True,
+                compression_type="lz4",
+                linger_ms=5,
+                max_batch_size=256 * 1024,
+            )
+            await producer.start()
+            self._producer = producer
+        # One sender: aiokafka's concurrent sends can reorder across an outage.
+        sent = [
+            await self._producer.send(
+                self._kafka.topic(record.topic),
+                record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+            )
+            for record in records
+        ]
+        await asyncio.gather(*sent)
+
+
+class KafkaTopicReader:
+    """Reads a partition to its present end, outside of any group."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+
+    async def read(self, topic: Topic, partition: int) -> AsyncIterator[Record]:
+        tp = KafkaTopicPartition(self._kafka.topic(topic), partition)
+        async with _reading(self._kafka) as consumer:
+            consumer.assign([tp])
+            with _retriable(f"the end of {tp}"):
+                end = (await _soon(consumer.end_offsets([tp])))[tp]
+                await _soon(consumer.seek_to_beginning(tp))
+            # The position moves past compacted offsets and transaction markers too.
+            while await _soon(consumer.position(tp)) < end:
+                with _retriable(f"records of {tp}"):
+                    fetched = await consumer.getmany(tp, timeout_ms=500)
+                for one in fetched.get(tp, ()):
+                    if one.offset < end:
+                        yield _record(one)
+
+
+async def tail(
+    kafka: KafkaSettings, topic: Topic, *, from_start: bool = False, last: int = 0
+) -> AsyncIterator[tuple[int, Record]]:
+    """
+    Follow all partitions of a topic for ever: (partition, record) as they come.
+
+    Starts at the first record, or `last` records before the end of each partition.
+
+    Raises:
+        RetriableError: no broker answers, or the topic does not exist.
+    """
+    name = kafka.topic(topic)
+    states = {state.name: state for state in await describe_topics(kafka)}
+    if not states[name].partitions:
+        raise RetriableError(
+            f"topic {name!r} does not exist; create it: fleetwake topics --create"
+        )
+    async with _reading(kafka) as consumer:
+        tps = [KafkaTopicPartition(name, p) for p in range(states[name].partitions)]
+        consumer.assign(tps)
+        with _retriable(f"offsets of {name}"):
+            first = await _soon(consumer.beginning_offsets(tps))
+            end = await _soon(consumer.end_offsets(tps))
+        for tp in tps:
+            start = first[tp] if from_start else max(first[tp], end[tp] - last)
+            consumer.seek(tp, start)
+        while True:
+            fetched = await consumer.getmany(timeout_ms=500)
+            for tp, records in fetched.items():
+                for one in records:
+                    yield tp.partition, _record(one)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the cluster has it. `partitions` is 0 where it does not exist."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+# A broker that has just started answers before it can do anything.
+@stamina.retry(on=RetriableError, timeout=10.0, wait_initial=0.2)
+async def create_topics(kafka: KafkaSettings) -> list[str]:
+    """
+    Create the topics that do not exist and return their names.
+
+    Raises:
+        RetriableError: no broker answers.
+        FleetwakeError: the cluster refuses a topic.
+    """
+    wanted = {
+        kafka.topic(topic): NewTopic(
+            kafka.topic(topic),
+            kafka.partitions if topic.partitioned else 1,
+            kafka.replication_factor,
+            topic_configs=topic.config(),
+        )
+        for topic in ALL_TOPICS
+    }
+    async with _administering(kafka) as admin:
+        # The first to ask for a coordinator has Kafka make its own topic for offsets,
+        # which takes seconds: the services will find it there.
+        with contextlib.suppress(KafkaError):
+            await _soon(admin.find_coordinator(kafka.group("")))
+        there = set(await _soon(admin.list_topics()))
+        missing = [new for name, new in wanted.items() if name not in there]
+        if not missing:
+            return []
+        response = await _soon(admin.create_topics(missing))
+        errors: list[tuple[str, int, str]] = getattr(response, "topic_errors")  # noqa: B009  # untyped
+        for name, code, text in errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise FleetwakeError(f"topic {name!r}: {error.__name__} {text}")
+        # Created is not yet known everywhere: a client that asks at once may be told
+        # that there is no such topic.
+        while not wanted.keys() <= set(await _soon(admin.list_topics())):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        return [new.name for new in missing]
+
+
+async def describe_topics(kafka: KafkaSettings) -> list[TopicState]:
+    """
+    What the cluster has of our topics, in the order of `ALL_TOPICS`.
+
+    Raises:
+        RetriableError: no broker answers.
+    """
+    names = [kafka.topic(topic) for topic in ALL_TOPICS]
+    async with _administering(kafka) as admin:
+        there = set(await _soon(admin.list_topics())) & set(names)
+        found = await _soon(admin.describe_topics(sorted(there))) if there else []
+        counts = {one["topic"]: len(one["partitions"]) for one in found}
+    return [
+        TopicState(name, counts.get(name, 0), topic.config())
+        for name, topic in zip(names, ALL_TOPICS, strict=True)
+    ]
+
+
+async def group_lag(kafka: KafkaSettings, group: str) -> dict[TopicPartition, int]:
+    """
+    How many records lie between a group's committed offsets and the end.
+
+    Partitions for which the group has committed nothing are left out.
+
+    Raises:
+        RetriableError: no broker answers.
+    """
+    async with _administering(kafka) as admin, _reading(kafka) as consumer:
+        committed = await _soon(admin.list_consumer_group_offsets(group))
+        tps = [tp for tp, (offset, _) in committed.items() if offset >= 0]
+        if not tps:
+            return {}
+        end = await _soon(consumer.end_offsets(tps))
+    return {TopicPartition(*tp): max(0, end[tp] - committed[tp].offset) for tp in tps}
+
+
+def _native(partition: TopicPartition) -> KafkaTopicPartition:
+    return KafkaTopicPartition(*partition)
+
+
+def _record(one: ConsumerRecord) -> Record:
+    return Record._make(_parts(one))
+
+
+def _metadata(committed: Committed) -> str:
+    if committed.replay_from >= committed.offset:
+        return ""
+    return json.dumps({"replay_from": committed.replay_from})
+
+
+def _replay_from(metadata: str | None, offset: int) -> int:
+    """Read what `_metadata` wrote; anything else means: no replay."""
+    found = re.fullmatch(r'\{"replay_from": (\d{1,19})\}', metadata or "")
+    return min(int(found[1]), offset) if found else offset
+
+
+async def _soon(request: Awaitable[_T]) -> _T:
+    return await asyncio.wait_for(request, _REQUEST_DEADLINE_S)
+
+
+@contextlib.contextmanager
+def _retriable(what: str) -> Generator[None]:
+    try:
+        yield
+    except (KafkaError, OSError, TimeoutError) as exc:
+        raise RetriableError(f"cannot read {what}: {exc!r}") from exc
+
+
+@contextlib.asynccontextmanager
+async def _reading(kafka: KafkaSettings) -> AsyncGenerator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **kafka.client_options(),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+    )
+    async with _started(consumer.start, consumer.stop, kafka):
+        yield consumer
+
+
+@contextlib.asynccontextmanager
+async def _administering(kafka: KafkaSettings) -> AsyncGenerator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**kafka.client_options())
+    async with _started(admin.start, admin.close, kafka):
+        yield admin
+
+
+@contextlib.asynccontextmanager
+async def _started(
+    start: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+    kafka: KafkaSettings,
+) -> AsyncGenerator[None]:
+    try:
+        with _retriable(f"from Kafka at {kafka.bootstrap_servers}"):
+            await _soon(start())
+            yield
+    finally:
+        with contextlib.suppress(TimeoutError, KafkaError, OSError):
+            await asyncio.wait_for(stop(), _STOP_DEADLINE_S)

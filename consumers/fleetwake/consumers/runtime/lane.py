@@ -1,0 +1,110 @@
+"""One partition number of a service: its processor and what is not yet flushed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleetwake.consumers.runtime.source import Committed, TopicPartition
+
+if TYPE_CHECKING:
+    from fleetwake.consumers.runtime.dead_letters import DeadLetterLimit
+    from fleetwake.consumers.runtime.service import (
+        EventBatch,
+        FlushPolicy,
+        InvalidRecord,
+        Processor,
+    )
+
+__all__ = ["Lane"]
+
+_LONGEST_RETRY_S = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """
+    The state that belongs to a partition number, of all topics of a service.
+
+    `topics` are full names, the first being the one that held offsets speak of.
+    `positions` are the next offsets to process; below `live_from` records are
+    replayed. Times are monotonic seconds.
+    """
+
+    partition: int
+    topics: tuple[str, ...]
+    limit: DeadLetterLimit
+    processor: Processor | None = None
+    positions: dict[str, int] = field(default_factory=dict)
+    live_from: dict[str, int] = field(default_factory=dict)
+    invalid: list[tuple[TopicPartition, InvalidRecord]] = field(default_factory=list)
+    pending_records: int = 0
+    pending_bytes: int = 0
+    pending_since: float = 0.0
+    oldest_timestamp_ms: int = 0
+    retry_at: float | None = None
+    retries: int = 0
+
+    def at(self, topic: str) -> TopicPartition:
+        """This lane's partition of a topic."""
+        return TopicPartition(topic, self.partition)
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """This lane's partition of every topic."""
+        return [self.at(topic) for topic in self.topics]
+
+    def took(self, topic: str, batch: EventBatch, now: float) -> None:
+        """Note that the processor has taken a batch."""
+        self.retries = 0
+        self.positions[topic] = batch.next_offset
+        if not batch.replayed:
+            at = self.at(topic)
+            self.invalid.extend((at, one) for one in batch.invalid)
+        if not self.pending_records:
+            self.pending_since = now
+            self.oldest_timestamp_ms = batch.records[0].timestamp_ms
+        self.pending_records += len(batch.records)
+        self.pending_bytes += sum(len(one.value or b"") for one in batch.records)
+
+    def is_due(self, policy: FlushPolicy, now: float) -> bool:
+        """Whether to flush now."""
+        return bool(self.pending_records) and (
+            self.pending_records >= policy.max_records
+            or self.pending_bytes >= policy.max_bytes
+            or now - self.pending_since >= policy.max_age_s
+        )
+
+    def flushed(self) -> None:
+        """Note that all that was processed is durable."""
+        self.invalid.clear()
+        self.pending_records = self.pending_bytes = 0
+        self.retry_at, self.retries = None, 0
+
+    def retry_after(self, after_s: float, now: float) -> float:
+        """Set the time of the next try, later each time; return the wait."""
+        wait = min(after_s * 2.0 ** min(self.retries, 10), _LONGEST_RETRY_S)
+        self.retries += 1
+        self.retry_at = now + wait
+        return wait
+
+    def to_commit(
+        self, held: int | None, max_replay: int
+    ) -> dict[TopicPartition, Committed]:
+        """
+        What to commit after a flush that returned `held`.
+
+        In the middle of a replay the position lies below what was committed: the
+        offset stays, so that no live record is muted later, and the rest of the
+        replay is kept as needed.
+        """
+        commits: dict[TopicPartition, Committed] = {}
+        for topic, position in self.positions.items():
+            offset = max(position, self.live_from[topic])
+            needed = position
+            if held is not None and topic == self.topics[0]:
+                needed = min(held, position)
+            commits[self.at(topic)] = Committed(
+                offset, max(needed, offset - max_replay)
+            )
+        return commits

@@ -1,0 +1,220 @@
+"""
+What a service is: the contract between a service and the runtime.
+
+A service makes one processor for each partition number that it is assigned, of all
+its topics (they are co-partitioned). The runtime does the rest: polling, decoding,
+rebalances, retries, dead letters, commits, health, metrics. The life of a processor:
+
+1. `Service.open(start)` makes it and says where to read from.
+2. `process(batch)` for each polled batch, in offset order, in a worker thread, never
+   two at a time. A batch is either wholly replayed (below the committed offset: build
+   state, publish nothing) or wholly live.
+3. `flush()` from time to time, on the event loop: make durable what was processed.
+   Then, and only then, the runtime commits.
+4. After a rebalance it is dropped, without a flush: whoever owns the partition next
+   starts from what was committed (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from fleetwake.schemas.errors import FleetwakeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import pyarrow as pa
+
+    from fleetwake.schemas.errors import InvalidRecordError
+    from fleetwake.schemas.topics import Topic
+
+__all__ = [
+    "EventBatch",
+    "FlushPolicy",
+    "InvalidRecord",
+    "OutRecord",
+    "PartitionFencedError",
+    "PartitionStart",
+    "Processor",
+    "Publisher",
+    "Record",
+    "Service",
+    "TopicReader",
+]
+
+
+class PartitionFencedError(FleetwakeError):
+    """
+    Raised by `flush` when another owner has written what this one was to write.
+
+    The runtime drops the processor and opens the partition anew.
+    """
+
+
+class Record(NamedTuple):
+    """One record as the broker gave it. `timestamp_ms` is the broker's append time."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class InvalidRecord(NamedTuple):
+    """A record that no schema could read, and why."""
+
+    record: Record
+    error: InvalidRecordError
+
+
+class OutRecord(NamedTuple):
+    """One record to publish. `partition` None: by Kafka's own hash of the key."""
+
+    topic: Topic
+    key: bytes
+    value: bytes | None
+    partition: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class EventBatch:
+    """
+    The records of one poll, one topic, one partition.
+
+    `events` has one row for each record that decoded, in offset order, with the
+    columns of `audit_event.avsc` (see `fleetwake.schemas.columnar`). `rows[i]` is the
+    index in `records` of row `i`, and `records` also holds those that did not decode;
+    they stand in `invalid` with their errors. `next_offset` is the offset after the
+    last record. For topics other than events, `events` is None.
+    """
+
+    topic: Topic
+    partition: int
+    records: Sequence[Record]
+    events: pa.RecordBatch | None
+    rows: Sequence[int]
+    invalid: list[InvalidRecord] = field(default_factory=list)
+    replayed: bool = False
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last record."""
+        return self.records[-1].offset + 1
+
+
+class Publisher(Protocol):
+    """Publishes to Kafka and waits."""
+
+    async def publish(self, records: Sequence[OutRecord], /) -> None:
+        """
+        Return when the brokers have acknowledged all of `records`, in order per key.
+
+        Raises:
+            RetriableError: not all were acknowledged; publish the same again.
+        """
+        ...
+
+
+class TopicReader(Protocol):
+    """Reads a partition of a topic from its start to its present end."""
+
+    def read(self, topic: Topic, partition: int, /) -> AsyncIterator[Record]:
+        """The records that are there now; ends when it has caught up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionStart:
+    """
+    What a processor may know when it is made.
+
+    `log_start` and `log_end` are the offsets of the first record of the service's
+    first topic and of the next to come; `committed` the group's offset, None where
+    there is none.
+    """
+
+    topic: Topic
+    topic_name: str
+    partition: int
+    log_start: int
+    log_end: int
+    committed: int | None
+    publisher: Publisher
+    reader: TopicReader
+
+
+class Processor(Protocol):
+    """The state of one partition number. See the module's docstring for its life."""
+
+    @property
+    def resume_from(self) -> int | None:
+        """Read from this offset. None: from what the group committed."""
+        ...
+
+    def process(self, batch: EventBatch, /) -> None:
+        """
+        Take a batch into state. Does no I/O and must not block.
+
+        A processor that restores itself by another way than the committed offset
+        skips what it already holds.
+        """
+        ...
+
+    async def flush(self) -> int | None:
+        """
+        Make durable all that was processed, the only place for I/O.
+
+        Returns the oldest offset of the service's first topic that is needed to build
+        the present state again, None if that is the offset after the last processed.
+
+        Raises:
+            RetriableError: the partition is paused and `flush` called again.
+            PartitionFencedError: the partition is dropped and opened anew.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushPolicy:
+    """A partition is flushed when one of these is reached."""
+
+    max_records: int = 50_000
+    max_bytes: int = 64 * 1024 * 1024
+    max_age_s: float = 1.0
+
+
+class Service(Protocol):
+    """A consumer group with a name. One folder, one entry point."""
+
+    @property
+    def name(self) -> str:
+        """The folder, CLI verb, group suffix, metric label and extra."""
+        ...
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What it reads; the first is the one that its offsets speak of."""
+        ...
+
+    @property
+    def flush_policy(self) -> FlushPolicy:
+        """When to flush."""
+        ...
+
+    @property
+    def owns_dead_letters(self) -> bool:
+        """True for the one service that publishes the records it could not read."""
+        ...
+
+    async def open(self, start: PartitionStart, /) -> Processor:
+        """
+        Make the processor of one partition number.
+
+        Raises:
+            RetriableError: tried again later.
+        """
+        ...
