@@ -1,0 +1,131 @@
+"""Which Kafka a command talks to, and whether it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from typing import TYPE_CHECKING, Final
+
+from fleetwake.consumers.broker.lock import running
+from fleetwake.consumers.broker.settings import BrokerSettings
+from fleetwake.consumers.cli.exits import UnreachableError
+from fleetwake.consumers.home import home
+from fleetwake.consumers.supervisor import read_state
+from fleetwake.producer.settings import KafkaSettings
+from fleetwake.schemas.errors import ConfigurationError, FleetwakeError, RetriableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleetwake.consumers.runtime.kafka import TopicState
+    from fleetwake.schemas.topics import Topic
+
+__all__ = ["checked", "is_configured", "kafka_settings", "partitions_of", "reach"]
+
+_AGAIN_S: Final = 0.5
+
+
+def is_configured(kafka: KafkaSettings) -> bool:
+    """Whether somebody said where Kafka is, so that no broker is to be started."""
+    return "bootstrap_servers" in kafka.model_fields_set
+
+
+def kafka_settings() -> KafkaSettings:
+    """
+    Return the settings for the Kafka of this home.
+
+    As configured; else that of the running `fleetwake up`; else the embedded broker's.
+    """
+    kafka = checked(KafkaSettings())
+    if is_configured(kafka):
+        return kafka
+    return kafka.model_copy(update={"bootstrap_servers": _embedded()})
+
+
+def checked(kafka: KafkaSettings) -> KafkaSettings:
+    """
+    Return the settings if TLS and SASL can be used as they say.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or user or password are missing.
+    """
+    if kafka.security_protocol.startswith("SASL"):
+        needed = {"USERNAME": kafka.sasl_username, "PASSWORD": kafka.sasl_password}
+        for name, value in needed.items():
+            if value is None:
+                raise ConfigurationError(
+                    f"{kafka.security_protocol} needs FLEETWAKE_KAFKA_SASL_{name}"
+                )
+    files = {
+        "CAFILE": kafka.ssl_cafile,
+        "CERTFILE": kafka.ssl_certfile,
+        "KEYFILE": kafka.ssl_keyfile,
+    }
+    for name, path in files.items():
+        if path is not None and not os.access(path, os.R_OK):
+            raise ConfigurationError(
+                f"FLEETWAKE_KAFKA_SSL_{name}: {path} cannot be read"
+            )
+    try:
+        kafka.client_options()
+    except (OSError, ssl.SSLError) as error:
+        given = " or ".join(name for name, path in files.items() if path is not None)
+        raise ConfigurationError(
+            f"FLEETWAKE_KAFKA_SSL_{given} (or _KEY_PASSWORD) is not usable: {error}"
+        ) from error
+    return kafka
+
+
+def _embedded() -> str:
+    state = read_state(home())
+    if state is not None and state.bootstrap_servers is not None:
+        return state.bootstrap_servers
+    broker = BrokerSettings()
+    present = running(broker.data_dir)
+    port = (present and present.port) or broker.port
+    return f"127.0.0.1:{port}"
+
+
+async def reach(
+    kafka: KafkaSettings, timeout_s: float = 10.0, *, patient: bool = False
+) -> list[TopicState]:
+    """
+    Return the topics; a patient caller has it tried again until `timeout_s`.
+
+    Raises:
+        UnreachableError: the broker does not answer.
+    """
+    from fleetwake.consumers.runtime.kafka import describe_topics
+
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            async with asyncio.timeout(max(_AGAIN_S, give_up - time.monotonic())):
+                return await describe_topics(kafka)
+        except (RetriableError, TimeoutError) as error:
+            if not patient or time.monotonic() + _AGAIN_S > give_up:
+                raise UnreachableError(
+                    f"no Kafka answers at {kafka.bootstrap_servers}: start one with "
+                    "`fleetwake up`, or say where it is (--bootstrap-servers)"
+                ) from error
+        await asyncio.sleep(_AGAIN_S)
+
+
+def partitions_of(
+    kafka: KafkaSettings, topic: Topic, topics: Sequence[TopicState]
+) -> int:
+    """
+    Return the number of partitions of a topic.
+
+    Raises:
+        FleetwakeError: it does not exist.
+    """
+    name = kafka.topic(topic)
+    for state in topics:
+        if state.name == name and state.partitions:
+            return state.partitions
+    raise FleetwakeError(
+        f"topic {name!r} does not exist: create it with `fleetwake topics --create`"
+    )

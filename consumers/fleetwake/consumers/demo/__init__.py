@@ -1,0 +1,1 @@
+"""The demonstration: a fleet at work, on a Kafka of its own."""
