@@ -1,0 +1,157 @@
+"""
+Every figure that README quotes, in one run on one topic.
+
+    make bench                              1,000,000 events
+    make bench ARGS="--events 300000"       the least that says something
+
+The broker is the embedded one, so it and what is measured share the machine's cores:
+read the ratios. `--json FILE` also writes the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fleetwake.consumers.broker import BrokerSettings, EmbeddedKafka
+from fleetwake.consumers.runtime.kafka import create_topics
+from fleetwake.producer.settings import KafkaSettings
+
+SERVICES = ("loops", "archive", "metrics")
+PACED_EVENTS = 20_000
+
+talk = Console(stderr=True)
+
+
+def child(env: dict[str, str], module: str, *args: object) -> dict[str, Any]:
+    """Run one measurement in a process of its own."""
+    talk.print(f"[dim]{module} {' '.join(map(str, args))}[/]")
+    ran = subprocess.run(
+        [sys.executable, "-m", module, *map(str, args)],
+        env=env,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return dict(json.loads(ran.stdout))
+
+
+async def measure(total: int, home: Path) -> dict[str, Any]:
+    settings = BrokerSettings()
+    port, controller_port = settings.port + 100, settings.controller_port + 100
+    broker = EmbeddedKafka(
+        home / "broker", port=port, controller_port=controller_port, heap_mb=1024
+    )
+    await broker.start()
+    try:
+        kafka = KafkaSettings(bootstrap_servers=broker.bootstrap_servers)
+        await create_topics(kafka)
+        env = os.environ | {
+            "FLEETWAKE_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "FLEETWAKE_HOME": str(home),
+        }
+        return await asyncio.to_thread(figures, env, total)
+    finally:
+        await broker.stop()
+
+
+def figures(env: dict[str, str], total: int) -> dict[str, Any]:
+    # The paced emitters publish too: to a topic of their own.
+    paced = env | {"FLEETWAKE_KAFKA_TOPIC_PREFIX": "paced."}
+    asyncio.run(create_topics(kafka_of(paced)))
+    emitted = {
+        threads: child(paced, "bench.emit", "paced", threads, PACED_EVENTS)
+        for threads in (1, 8)
+    }
+    published = child(env, "bench.emit", "fast", 1, total)
+    # Twice each, in turn, and the faster one: a slow minute of the machine must not
+    # make a ratio.
+    rounds = [
+        {
+            # A home of its own: an archive goes on where its files end.
+            name: child(
+                env | {"FLEETWAKE_HOME": f"{env['FLEETWAKE_HOME']}/{name}-{nth}"},
+                "bench.consume",
+                name,
+                total,
+            )
+            for name in ("plain", *SERVICES)
+        }
+        for nth in range(2)
+    ]
+    consumed = {
+        name: min((one[name] for one in rounds), key=lambda one: one["seconds"])
+        for name in rounds[0]
+    }
+    return {
+        "events": total,
+        "emit": emitted,
+        "published_per_s": total / published["seconds"],
+        "consumed": {
+            name: one | {"per_s": total / one["seconds"]}
+            for name, one in consumed.items()
+        },
+    }
+
+
+def kafka_of(env: dict[str, str]) -> KafkaSettings:
+    return KafkaSettings(
+        bootstrap_servers=env["FLEETWAKE_KAFKA_BOOTSTRAP_SERVERS"],
+        topic_prefix=env["FLEETWAKE_KAFKA_TOPIC_PREFIX"],
+    )
+
+
+def show(found: dict[str, Any]) -> None:
+    out = Console()
+    table = Table(title=f"{found['events']:,} events, one topic, one run")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    table.add_column("beside")
+    for threads, one in found["emit"].items():
+        table.add_row(
+            f"emit, {threads} thread{'s' if threads > 1 else ''}",
+            f"p50 {one['p50_us']:.1f} us, p99 {one['p99_us']:.1f} us",
+            f"paced, {one['per_s']:,.0f} events/s in all",
+        )
+    table.add_row(
+        "published, one process",
+        f"{found['published_per_s']:,.0f} /s",
+        "emit, encode, batch, acknowledged",
+    )
+    plain = found["consumed"]["plain"]["per_s"]
+    for name, one in found["consumed"].items():
+        memory = one["memory_mb"]
+        table.add_row(
+            f"{name} consumer" if name == "plain" else f"{name} service",
+            f"{one['per_s']:,.0f} /s",
+            "aiokafka + fastavro, the state of loops"
+            if name == "plain"
+            else f"{one['per_s'] / plain:.1f}x plain; memory at each quarter "
+            f"{', '.join(map(str, memory))} MB",
+        )
+    out.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        found = asyncio.run(measure(args.events, Path(home)))
+    show(found)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
