@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 from fleetwake.consumers.broker import EmbeddedKafka
 from fleetwake.consumers.broker.config import HOST, Node, server_properties
@@ -33,6 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="embedded|testcontainers|HOST:PORT",
         help="the Kafka of the tests; KAFKA_BOOTSTRAP_SERVERS goes before it",
     )
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """No test logs to the captured, and by then closed, stderr of another one."""
+    yield
+    structlog.reset_defaults()
 
 
 class Kafka:
