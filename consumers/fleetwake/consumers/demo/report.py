@@ -195,12 +195,18 @@ def _by_agent(exposed: str, name: str) -> Counter[str]:
 
 
 def command(home: Path, kafka: KafkaSettings) -> str:
-    """How to call fleetwake for a home folder and a Kafka."""
-    parts = [_program(), "--home", str(home)]
+    """
+    How to call fleetwake for a home folder and its embedded Kafka.
+
+    The port goes into the environment: with `--bootstrap-servers`, `up` would take
+    Kafka for somebody else's and start none.
+    """
+    called = shlex.join([_program(), "--home", str(home)])
     default = KafkaSettings.model_fields["bootstrap_servers"].default
-    if kafka.bootstrap_servers != default:
-        parts += ["--bootstrap-servers", kafka.bootstrap_servers]
-    return shlex.join(parts)
+    if kafka.bootstrap_servers == default:
+        return called
+    port = kafka.bootstrap_servers.rpartition(":")[2]
+    return f"FLEETWAKE_BROKER_PORT={port} {called}"
 
 
 def _program() -> str:
