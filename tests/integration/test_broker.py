@@ -1,7 +1,5 @@
 """The embedded broker: what stays, and that nothing is left running."""
 
-# expected == actual
-
 from __future__ import annotations
 
 import asyncio

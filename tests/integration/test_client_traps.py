@@ -7,8 +7,6 @@ upgrade, the client has become better and our side can become simpler. The numbe
 those of docs/decisions/0007.
 """
 
-# expected == actual
-
 from __future__ import annotations
 
 import asyncio

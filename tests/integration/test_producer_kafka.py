@@ -1,7 +1,5 @@
 """The producer on a real Kafka."""
 
-# expected == actual
-
 from __future__ import annotations
 
 import asyncio

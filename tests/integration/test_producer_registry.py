@@ -1,7 +1,5 @@
 """The registry client and the Confluent framing, against a registry on loopback."""
 
-# expected == actual
-
 from __future__ import annotations
 
 import base64

@@ -1,7 +1,5 @@
 """Schemas that are not in the package: from the schemas topic and a registry."""
 
-# expected == actual
-
 from __future__ import annotations
 
 import json

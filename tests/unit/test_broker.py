@@ -1,5 +1,4 @@
 """The embedded broker, with everything around it that is not Java."""
-# expected == actual
 
 from __future__ import annotations
 

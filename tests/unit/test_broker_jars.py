@@ -1,5 +1,4 @@
 """The download of the embedded broker, without a network."""
-# expected == actual
 
 from __future__ import annotations
 

@@ -160,9 +160,6 @@ class MemorySource:
     def pause(self, partition: TopicPartition) -> None:
         self._positions.pop(partition, None)
 
-    def owns(self, partition: TopicPartition) -> bool:
-        return partition in self._owned
-
     def high_water_mark(self, partition: TopicPartition) -> int | None:
         there = self._log.logs[partition]
         return there.log_start + len(there.records)

@@ -202,9 +202,6 @@ class KafkaSource:
         with contextlib.suppress(IllegalStateError):
             self._consumer.pause(_native(partition))
 
-    def owns(self, partition: TopicPartition) -> bool:
-        return partition in self._owned
-
     def high_water_mark(self, partition: TopicPartition) -> int | None:
         try:
             mark: int | None = self._consumer.highwater(_native(partition))

@@ -87,10 +87,6 @@ class Source(Protocol):
         """Deliver no records until `start_from`."""
         ...
 
-    def owns(self, partition: TopicPartition) -> bool:
-        """Whether it is assigned and no revocation is under way."""
-        ...
-
     def high_water_mark(self, partition: TopicPartition) -> int | None:
         """The offset of the next record to come, as last heard; None: not heard."""
         ...
