@@ -1,10 +1,13 @@
-"""Both ways to decode a batch say what `decode` says, whatever the bytes."""
+"""The fast ways to write and to read say what the strict ones say, of whatever."""
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict, UserDict
 from contextlib import suppress
 from hashlib import sha256
 from random import Random
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -21,9 +24,11 @@ from tests.samples import (
     mended,
 )
 
-from fleetwake.schemas import guarded
+from fleetwake.schemas import codec, guarded
 from fleetwake.schemas.arrow import to_arrow
 from fleetwake.schemas.codec import (
+    EVENT_COLUMNS,
+    EventEncoder,
     PackagedSchemas,
     confluent_header,
     decode,
@@ -33,7 +38,11 @@ from fleetwake.schemas.codec import (
     single_object_header,
 )
 from fleetwake.schemas.columnar import decode_batch
-from fleetwake.schemas.errors import InvalidRecordError, TombstoneError
+from fleetwake.schemas.errors import (
+    InvalidEventError,
+    InvalidRecordError,
+    TombstoneError,
+)
 from fleetwake.schemas.models import parse_event, to_json
 from fleetwake.schemas.records import Block, LoopAlert, Verdict
 
@@ -47,6 +56,26 @@ MICROS = st.integers(0, 2**50)
 def test_a_decoded_event_is_the_encoded_one(written):
     """Whatever its text and numbers, but for what no codec can hold."""
     assert mended(written) == decode(encode(written), PACKAGED)
+
+
+@given(
+    events(),
+    st.dictionaries(
+        st.sampled_from([column.name for column in EVENT_COLUMNS]),
+        st.deferred(lambda: st.sampled_from(ANYTHING)),
+        max_size=3,
+    ),
+)
+@settings(max_examples=300)
+def test_both_ways_to_encode_agree_on_hostile_events(written, hostile):
+    """The same bytes, or the same error, whatever stands in whichever field."""
+    written = written._replace(**hostile)
+    fast = outcome(written)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "event_body", lambda _: None)
+        slow = outcome(written)
+
+    assert slow == fast
 
 
 @given(st.lists(events(), max_size=5))
@@ -116,6 +145,68 @@ def test_a_broken_frame_of_another_record_is_an_invalid_record(seed):
     for _ in range(20):
         with suppress(InvalidRecordError):
             decode_record(LoopAlert, broken(random, alert), PACKAGED)
+
+
+class Text(str):
+    """Not exactly a str."""
+
+    __slots__ = ()
+
+
+class Number(int):
+    """Not exactly an int."""
+
+
+ANYTHING = [
+    None,
+    "",
+    "success",
+    "a\ud800",
+    "\ud83d\ude00",
+    "x" * 600,
+    Text("success"),
+    Text("\udfff"),
+    b"bytes",
+    bytearray(b"bytes"),
+    *(sign * 2**bits for bits in (0, 9, 31, 53, 62, 63, 64) for sign in (1, -1)),
+    *(2**bits - 1 for bits in (0, 9, 31, 63, 64)),
+    10**5000,
+    Number(5),
+    True,
+    False,
+    0.0,
+    -0.0,
+    3.7,
+    math.nan,
+    math.inf,
+    5e-324,
+    1 + 1j,
+    [],
+    ["a"],
+    {},
+    {"a": "b"},
+    {"a": "\ud800", "a\ud800": ""},
+    {"a": 1},
+    {"a": None},
+    {1: "a"},
+    {"a": Text("b")},
+    MappingProxyType({"a": "b"}),
+    MappingProxyType(OrderedDict(a="b", c="d")),
+    MappingProxyType(UserDict({"a": "b", "c": 1})),
+    OrderedDict(a="b"),
+    UserDict({"a": "b"}),
+    object(),
+    str,
+]
+"""What a careless adapter may put into a field."""
+
+
+def outcome(written):
+    """The frame, or the field at fault and what is said of it."""
+    try:
+        return EventEncoder(confluent_header(7))(written)
+    except InvalidEventError as error:
+        return error.field, str(error)
 
 
 ALERT = LoopAlert(

@@ -18,8 +18,9 @@ what follows *text* is UTF-8 in which each lone surrogate is U+FFFD.
 - whatever stands more than 64 levels deep became the text `...`;
 - what JSON does not know (a date, a path) became its text.
 
-A *JSON text* is parsed by RFC 8259, so that NaN makes it no JSON; the last of two
-equal names wins; a number without fraction and exponent is an integer.
+A *JSON text* has at most 65,536 code points (to parse 5 MB holds the GIL for 50 ms),
+and is parsed by RFC 8259, so that NaN makes it no JSON; the last of two equal names
+wins; a number without fraction and exponent is an integer.
 
 **Arguments**: canonical JSON. Text is parsed as JSON text first; what is none is
 hashed as it stands.
@@ -55,22 +56,18 @@ length of the whole in decimal, a zero byte, and the hex SHA-256 of the rest.
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Mapping
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-import rfc8785
-
-from fleetwake.schemas.text import well_formed
+from fleetwake.schemas.canonical import NO_JSON, canonical, parsed, utf8
 
 if TYPE_CHECKING:
-    from fleetwake.schemas.layout import Json
+    from collections.abc import Callable
 
 __all__ = [
     "FINGERPRINT_VERSION",
+    "PREVIEW_CHARS",
     "VOLATILE_NAMES",
     "arguments_digest",
     "error_class_digest",
@@ -78,6 +75,9 @@ __all__ = [
     "preview",
     "text_digest",
 ]
+
+PREVIEW_CHARS: Final = 200
+"""Of a preview, in code points."""
 
 FINGERPRINT_VERSION: Final = 1
 """Raised when a digest of the same input changes. Versions never compare equal."""
@@ -102,20 +102,23 @@ VOLATILE_NAMES: Final = frozenset(
 )
 
 _HEAD_BYTES: Final = 8_192
-_MAX_DEPTH: Final = 64
-_MAX_SAFE_INTEGER: Final = 2**53 - 1
-_MAX_INTEGER_CHARS: Final = len(str(-_MAX_SAFE_INTEGER))
-_NO_JSON: Final = object()
 _CLASS_CHARS: Final = 1_024
-_PREVIEW_CHARS: Final = 200
 
-_Rules: TypeAlias = tuple[tuple[re.Pattern[bytes], bytes], ...]
+_OPENERS: Final = frozenset("{[")
+
+_Rule: TypeAlias = tuple[re.Pattern[bytes], bytes, tuple[bytes, ...]]
+"""A pattern, what replaces it, and letters of which each match has one."""
+
 _HEX: Final = rb"[0-9a-fA-F]"
-_IDS: Final[_Rules] = (
-    (re.compile(_HEX + rb"{8}(?:-" + _HEX + rb"{4}){3}-" + _HEX + rb"{12}"), b"<uuid>"),
-    (re.compile(rb"0[xX]" + _HEX + rb"+"), b"<hex>"),
+_IDS: Final[tuple[_Rule, ...]] = (
+    (
+        re.compile(_HEX + rb"{8}(?:-" + _HEX + rb"{4}){3}-" + _HEX + rb"{12}"),
+        b"<uuid>",
+        (b"-",),
+    ),
+    (re.compile(rb"0[xX]" + _HEX + rb"+"), b"<hex>", (b"0x", b"0X")),
 )
-_OUTCOME: Final[_Rules] = (
+_OUTCOME: Final[tuple[_Rule, ...]] = (
     *_IDS,
     (
         re.compile(
@@ -123,9 +126,10 @@ _OUTCOME: Final[_Rules] = (
             rb"(?::[0-9]{2}(?:[.,][0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
         ),
         b"<time>",
+        (b"-",),
     ),
 )
-_ERROR: Final[_Rules] = (
+_ERROR: Final[tuple[_Rule, ...]] = (
     *_OUTCOME,
     (
         re.compile(
@@ -133,10 +137,14 @@ _ERROR: Final[_Rules] = (
             re.IGNORECASE,
         ),
         rb"\1\2<n>",
+        (b"",),
     ),
-    (re.compile(rb'(?<!")[:#][0-9]+(?::[0-9]+)*'), b"<n>"),
+    (re.compile(rb'(?<!")[:#][0-9]+(?::[0-9]+)*'), b"<n>", (b":", b"#")),
 )
-_ERROR_CLASS: Final[_Rules] = (*_IDS, (re.compile(rb"[0-9]+"), b"<n>"))
+_ERROR_CLASS: Final[tuple[_Rule, ...]] = (
+    *_IDS,
+    (re.compile(rb"[0-9]+"), b"<n>", (b"",)),
+)
 
 
 def arguments_digest(value: object, *, key: bytes = b"") -> int:
@@ -167,7 +175,7 @@ def text_digest(text: str, *, key: bytes = b"") -> int:
 
 def preview(text: str) -> str:
     """Return the first 200 code points."""
-    return text[:_PREVIEW_CHARS]
+    return text[:PREVIEW_CHARS]
 
 
 def _digest(form: bytes, key: bytes) -> int:
@@ -176,10 +184,8 @@ def _digest(form: bytes, key: bytes) -> int:
 
 
 def _arguments_form(value: object) -> bytes:
-    parsed = _parsed(value) if isinstance(value, str) else value
-    if parsed is _NO_JSON:
-        return _bytes(str(value))
-    return rfc8785.dumps(_plain(parsed, frozenset()))
+    plain = parsed(value) if isinstance(value, str) else value
+    return utf8(str(value)) if plain is NO_JSON else canonical(plain)
 
 
 def _outcome_form(value: object, *, is_error: bool) -> bytes:
@@ -188,19 +194,22 @@ def _outcome_form(value: object, *, is_error: bool) -> bytes:
 
 
 def _whole_outcome(value: object) -> bytes:
-    parsed = _parsed(value) if isinstance(value, str) else value
-    if isinstance(value, str) and not isinstance(parsed, (dict, list)):
-        return _bytes(value)
-    return rfc8785.dumps(_plain(parsed, VOLATILE_NAMES))
+    # Only these begin an object or an array; most outcomes are prose.
+    if isinstance(value, str) and value.lstrip()[:1] not in _OPENERS:
+        return utf8(value)
+    plain = parsed(value) if isinstance(value, str) else value
+    if isinstance(value, str) and plain is NO_JSON:
+        return utf8(value)
+    return canonical(plain, VOLATILE_NAMES)
 
 
 def _error_class_form(text: str) -> bytes:
-    replaced = _replaced(_bytes(text[:_CLASS_CHARS]), _ERROR_CLASS)
-    return replaced.decode()[:_PREVIEW_CHARS].encode()
+    replaced = _replaced(utf8(text[:_CLASS_CHARS]), _ERROR_CLASS)
+    return replaced.decode()[:PREVIEW_CHARS].encode()
 
 
 def _text_form(text: str) -> bytes:
-    return _head(_bytes(text), lambda head: b" ".join(head.split()))
+    return _head(utf8(text), lambda head: b" ".join(head.split()))
 
 
 def _head(whole: bytes, normalise: Callable[[bytes], bytes]) -> bytes:
@@ -211,75 +220,8 @@ def _head(whole: bytes, normalise: Callable[[bytes], bytes]) -> bytes:
     return b"%b\0%d\0%b" % (head, len(whole), rest.encode())
 
 
-def _replaced(text: bytes, rules: _Rules) -> bytes:
-    for pattern, replacement in rules:
-        text = pattern.sub(replacement, text)
+def _replaced(text: bytes, rules: tuple[_Rule, ...]) -> bytes:
+    for pattern, replacement, needles in rules:
+        if any(needle in text for needle in needles):
+            text = pattern.sub(replacement, text)
     return text
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return well_formed(text).encode()
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text, parse_int=_integer, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return _NO_JSON
-
-
-def _integer(digits: str) -> int | str:
-    # Python refuses a literal of 4,300 digits, and takes quadratic time up to there.
-    return digits if len(digits) > _MAX_INTEGER_CHARS else int(digits)
-
-
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(word)
-
-
-def _plain(value: object, dropped: frozenset[str], depth: int = 0) -> Json:
-    """Return the value as RFC 8785 can hold it, without the names in `dropped`."""
-    if not isinstance(value, (Mapping, list, tuple)):
-        return _plain_scalar(value)
-    if depth == _MAX_DEPTH:
-        return "..."
-    if isinstance(value, Mapping):
-        return {
-            _short(str(name)): _plain(item, dropped, depth + 1)
-            for name, item in value.items()
-            if not dropped or _folded(str(name)) not in dropped
-        }
-    return [_plain(item, dropped, depth + 1) for item in value]
-
-
-def _plain_scalar(value: object) -> Json:
-    match value:
-        case None | bool():
-            return value
-        case int():
-            return int(value) if abs(value) <= _MAX_SAFE_INTEGER else _digits(value)
-        case float():
-            return float(value) if math.isfinite(value) else json.dumps(value)
-        case _:
-            return _short(str(value))
-
-
-def _folded(name: str) -> str:
-    return name.replace("_", "").replace("-", "").lower()
-
-
-def _short(text: str) -> str:
-    data = _bytes(text)
-    if len(data) <= _HEAD_BYTES:
-        return text if text.isascii() else data.decode()
-    return f"sha256:{sha256(data).hexdigest()}:{len(data)}"
-
-
-def _digits(number: int) -> str:
-    try:
-        return str(number)
-    except ValueError:
-        return hex(number)

@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -44,9 +45,11 @@ from fleetwake.schemas.event import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetwake.schemas.layout import Column
 
-__all__ = ["EventModel", "parse_event", "to_json"]
+__all__ = ["EventModel", "event_of", "parse_event", "to_json"]
 
 _RFC_3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?"
@@ -74,6 +77,16 @@ def parse_event(line: str | bytes) -> AuditEvent:
         raise InvalidEventError("event", f"it is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidEventError("event", "it is no JSON object")
+    return event_of(fields)
+
+
+def event_of(fields: Mapping[str, Any]) -> AuditEvent:
+    """
+    Make an event of parsed JSON, in which NaN and Infinity are texts.
+
+    Raises:
+        InvalidEventError: as `parse_event`.
+    """
     try:
         model = EventModel.model_validate(fields)
     except ValidationError as error:
@@ -85,21 +98,22 @@ def parse_event(line: str | bytes) -> AuditEvent:
     return AuditEvent(**dict(model))
 
 
-def to_json(event: AuditEvent) -> str:
+def to_json(event: AuditEvent, *, with_nulls: bool = False) -> str:
     """
     Return the event as one line of ASCII JSON, which `parse_event` reads back.
 
-    Nulls are left out, digests are 16 hex digits, times are microseconds. All that is
-    not ASCII is escaped, so that a terminal may show it.
+    Nulls are left out unless wanted, digests are 16 hex digits, times are microseconds.
+    All that is not ASCII is escaped, so that a terminal may show it.
     """
     present: dict[str, Any] = {
-        name: value
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in event._asdict().items()
-        if value is not None
-        and not (isinstance(value, float) and not math.isfinite(value))
     }
+    if not with_nulls:
+        present = {name: one for name, one in present.items() if one is not None}
     for name in _DIGESTS & present.keys():
-        present[name] = f"{present[name] & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+        if present[name] is not None:
+            present[name] = f"{present[name] & 0xFFFF_FFFF_FFFF_FFFF:016x}"
     present["attributes"] = dict(event.attributes)
     return json.dumps(present, separators=(",", ":"))
 
@@ -127,6 +141,12 @@ def _digest(value: object) -> object:
 
 def _finite(value: object) -> object:
     return None if isinstance(value, str) and value in _NOT_FINITE else value
+
+
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("it is empty")
+    return value
 
 
 def _payload(value: object) -> object:
@@ -163,7 +183,8 @@ def _field(column: Column) -> tuple[Any, Any]:
     if column.name == "event_type":
         return kind, ...
     if column.name == "session_id":
-        return Annotated[kind, Field(min_length=1)], ...
+        # Not min_length, which refuses the lone surrogates that all texts may have.
+        return Annotated[kind, AfterValidator(_not_empty)], ...
     return (kind | None if column.nullable else kind), column.default
 
 

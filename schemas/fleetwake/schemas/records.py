@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 __all__ = [
+    "WARN",
     "Block",
     "Command",
     "Delivery",
@@ -40,6 +41,10 @@ class LoopAlert:
     source_partition: int
     source_offset: int
     attributes: dict[str, str] = field(default_factory=dict)
+
+
+WARN: Final = "warn:"
+"""Before the scope of a block that warns: what shadow mode would have stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
