@@ -43,6 +43,15 @@ def own_log() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def own_spools(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test leaves spools in the home of who runs it, or adopts another's."""
+    folder = tmp_path_factory.mktemp("spools")
+    monkeypatch.setenv("FLEETWAKE_PRODUCER_SPOOL_DIR", str(folder))
+
+
 class Kafka:
     """A Kafka that tests share: each takes settings, and so topics, of its own."""
 

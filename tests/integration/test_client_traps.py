@@ -188,7 +188,8 @@ class TestSilence:
         """
         settings = own_kafka.settings()
         await create_topic(settings)
-        producer = AsyncAuditProducer(kafka=settings)
+        own = ProducerSettings(durability="memory")
+        producer = AsyncAuditProducer(own, kafka=settings)
         producer.emit(event())
         assert await producer.flush(30)
         own_kafka.kill()

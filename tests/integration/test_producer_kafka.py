@@ -19,11 +19,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.producing import event, first_sequences, published, until_async
 
 from fleetwake.producer import AsyncAuditProducer, AuditProducer
-from fleetwake.producer.kafka import KafkaTransport
+from fleetwake.producer.dead_letter import DeadLetter
+from fleetwake.producer.kafka import KafkaTransport, read_topic
 from fleetwake.producer.settings import ProducerSettings
-from fleetwake.schemas.topics import EVENTS
+from fleetwake.schemas.topics import DEAD_LETTERS, EVENTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Kafka, OwnKafka
 
     from fleetwake.producer.settings import KafkaSettings
@@ -202,14 +205,16 @@ async def test_refused_clocks_are_waited_for_not_dropped(kafka: Kafka) -> None:
     assert {"s-1": list(range(1, 22))} == first_sequences(await all_events(settings))
 
 
+@pytest.mark.parametrize("durability", ["spool", "memory"])
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "killed"])
 async def test_close_keeps_its_deadline_without_a_broker(
-    own_kafka: OwnKafka, *, frozen: bool
+    own_kafka: OwnKafka, durability: Any, *, frozen: bool
 ) -> None:
     """Close returns within its time, with sends under way and nobody there."""
     settings = own_kafka.settings()
     await own_kafka.create_topics(settings)
-    producer = AuditProducer(kafka=settings)
+    own = ProducerSettings(durability=durability)
+    producer = AuditProducer(own, kafka=settings)
     producer.emit(event())
     assert await asyncio.to_thread(producer.flush, 30)
     pid = own_kafka.broker.pid
@@ -229,10 +234,114 @@ async def test_close_keeps_its_deadline_without_a_broker(
             os.kill(pid, signal.SIGCONT)
 
     assert took < 2
-    assert {"closed": 200} == producer.statistics().dropped
+    statistics = producer.statistics()
+    if durability == "spool":
+        assert (220, 220, {}) == (
+            statistics.queued,
+            statistics.spooled,
+            statistics.dropped,
+        )
+    else:
+        assert ({"closed": 200}, 0) == (statistics.dropped, statistics.queued)
     await until_async(
         lambda: "fleetwake-producer" not in [one.name for one in threading.enumerate()]
     )
+
+
+async def test_a_spool_drains_in_order_when_the_broker_is_back(
+    own_kafka: OwnKafka, tmp_path: Path
+) -> None:
+    """Stopped under load, the agent killed, the broker started: all, in order."""
+    settings = own_kafka.settings()
+    await own_kafka.create_topics(settings)
+    code = """
+import os, signal, sys, time
+from fleetwake.producer import AuditProducer
+from fleetwake.schemas import AuditEvent
+producer = AuditProducer()
+number = 0
+while not os.path.exists(sys.argv[1]):
+    number += 1
+    producer.emit(AuditEvent(event_type="mark", session_id=f"s-{number % 10}"))
+    time.sleep(0.0002)
+    if number == 500:
+        assert producer.flush(60)
+        open(sys.argv[2], "w").close()
+accepted = producer.statistics().accepted
+while (now := producer.statistics()).spooled + now.acknowledged < accepted:
+    time.sleep(0.01)
+assert not now.dropped
+print(accepted, now.spooled, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    enough, flowing = tmp_path / "enough", tmp_path / "flowing"
+    agent = subprocess.Popen(
+        [sys.executable, "-c", code, str(enough), str(flowing)],
+        env=os.environ
+        | {
+            "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+            "FLEETWAKE_KAFKA_TOPIC_PREFIX": settings.topic_prefix,
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    await until_async(flowing.exists, 60)
+    await own_kafka.stop()
+    await asyncio.sleep(2)  # the load while nobody answers
+    enough.touch()
+    told, _ = await asyncio.to_thread(agent.communicate, timeout=60)
+    accepted, spooled = map(int, told.split())
+    assert spooled > 500
+    await own_kafka.start()
+
+    async with AsyncAuditProducer(kafka=settings) as producer:
+        producer.emit(event("next"))
+        await until_async(lambda: producer.statistics().adopted >= spooled, 60)
+
+    found = first_sequences(await all_events(settings))
+    assert [1, 2] == found.pop("next")
+    assert accepted == sum(map(len, found.values()))
+    for sequences in found.values():
+        assert list(range(1, len(sequences) + 1)) == sequences
+
+
+async def test_a_killed_broker_and_a_small_memory_lose_nothing(
+    own_kafka: OwnKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little in memory, what the outage left is read from the spool."""
+    monkeypatch.setattr("fleetwake.producer.outbox._WINDOW_BYTES", 50_000)
+    settings = own_kafka.settings()
+    await own_kafka.create_topics(settings)
+    producer = AuditProducer(kafka=settings)
+    emit_all(producer, sessions=10, each=20)
+    assert await asyncio.to_thread(producer.flush, 60)
+    own_kafka.kill()
+    emit_all(producer, sessions=10, each=500)
+    await until_async(lambda: producer.statistics().spooled == 5_000)
+    await own_kafka.start()
+    emit_all(producer, sessions=10, each=20)
+    assert await asyncio.to_thread(producer.close, 90)
+
+    events = await all_events(settings)
+    assert {f"s-{n}": list(range(1, 542)) for n in range(10)} == first_sequences(events)
+    assert {} == producer.statistics().dropped
+
+
+async def test_dead_letters_are_published(kafka: Kafka) -> None:
+    """To their topic, keyed, with their reason."""
+    settings = kafka.settings()
+    await kafka.create_topics(settings)
+    async with AsyncAuditProducer(kafka=settings) as producer:
+        for number in range(50):
+            producer.reject(
+                DeadLetter(
+                    b"{", "not_json", "ends", {"line": str(number)}, f"s-{number}"
+                )
+            )
+        assert await producer.flush(60)
+
+    found = await read_topic(settings, settings.topic(DEAD_LETTERS))
+    assert {(f"s-{n}".encode(), b"{") for n in range(50)} == set(found)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -592,7 +592,7 @@ def test_an_outage_is_logged_once_and_its_end_too(
             assert producer.flush(20)
 
     lines = [one.message.split(":")[0] for one in caplog.records]
-    assert ["delivery", "Delivering again.", "delivery", "Delivering again."] == lines
+    assert ["delivery", "Delivering again", "delivery", "Delivering again"] == lines
 
 
 def test_statistics_add_up() -> None:

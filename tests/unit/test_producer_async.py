@@ -84,7 +84,7 @@ async def test_close_keeps_its_deadline() -> None:
     """It answers in time, and False, while the log is away."""
     log = MemoryLog()
     log.is_away = True
-    producer = make(log)
+    producer = make(log, ProducerSettings(durability="memory"))
     producer.emit(event())
 
     begin = time.monotonic()

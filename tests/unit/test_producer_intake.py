@@ -10,7 +10,7 @@ import pytest
 from tests.producing import event
 
 from fleetwake.producer.check import check
-from fleetwake.producer.intake import Entry, Intake
+from fleetwake.producer.intake import Entry, Flush, Intake, loss
 from fleetwake.producer.settings import ProducerSettings
 from fleetwake.schemas.errors import InvalidEventError
 
@@ -22,6 +22,25 @@ def intake(**settings: Any) -> Intake:
 def put(target: Intake, *sessions: str) -> None:
     for session in sessions:
         target.put(check(event(session)))
+
+
+def take(target: Intake, count: int = 100) -> list[Entry]:
+    taken = target.take(count)
+    return [one for one in taken if isinstance(one, Entry)]
+
+
+def acknowledge(target: Intake, entries: list[Entry]) -> None:
+    size = sum(one.size for one in entries)
+    target.acknowledge(len(entries), size, spooled=False)
+
+
+def drop(target: Intake, entries: list[Entry], reason: str) -> None:
+    for one in entries:
+        target.drop([loss(one)], one.size, reason)
+
+
+def spool(target: Intake, entries: list[Entry]) -> None:
+    target.release(len(entries), sum(one.size for one in entries))
 
 
 def stamps(entries: list[Entry]) -> list[tuple[str, str, int]]:
@@ -41,7 +60,7 @@ def test_each_session_counts_from_one() -> None:
         ("a", "p", 2),
         ("a", "p", 3),
         ("b", "p", 2),
-    ] == stamps(tested.take(10))
+    ] == stamps(take(tested, 10))
 
 
 def test_a_session_that_comes_back_after_eviction_begins_a_new_run() -> None:
@@ -49,7 +68,7 @@ def test_a_session_that_comes_back_after_eviction_begins_a_new_run() -> None:
     tested = intake(max_sessions=2)
     put(tested, "a", "b", "c", "a", "b", "d", "a", "a")
 
-    given = stamps(tested.take(100))
+    given = stamps(take(tested, 100))
 
     assert len(set(given)) == len(given)
     assert ("a", "p.1", 1) in given
@@ -60,7 +79,7 @@ def test_an_evicted_session_gets_its_close_mark() -> None:
     tested = intake(max_sessions=1)
     put(tested, "a", "b")
 
-    entries = tested.take(10)
+    entries = take(tested, 10)
 
     assert [("a", "p", 1), ("b", "p", 1), ("a", "p", 2)] == stamps(entries)
     assert "producer.close" == entries[2].event.event_type
@@ -82,7 +101,7 @@ def test_drop_newest_keeps_what_is_there(limits: dict[str, int]) -> None:
     tested = intake(**limits)
     put(tested, *"aaaa")
 
-    assert [1, 2, 3] == [entry.sequence for entry in tested.take(10)]
+    assert [1, 2, 3] == [entry.sequence for entry in take(tested, 10)]
     assert {"queue_full": 1} == tested.dropped
 
 
@@ -99,11 +118,11 @@ def test_a_drop_is_followed_by_a_gap_when_there_is_room() -> None:
     """A gap event names the run, the sequences and the reason."""
     tested = intake(queue_max_events=2)
     put(tested, "a", "a", "b", "b", "b")
-    entries = tested.take(10)
+    entries = take(tested, 10)
 
     assert 2 == tested.queued
-    tested.acknowledge(entries)
-    (gap,) = tested.take(10)
+    acknowledge(tested, entries)
+    (gap,) = take(tested, 10)
 
     assert "gap" == gap.event.event_type
     assert ("b", "p", 4) == (gap.event.session_id, gap.producer_id, gap.sequence)
@@ -120,11 +139,11 @@ def test_a_gap_that_is_dropped_for_room_is_told_again() -> None:
     """What a dropped gap named is not forgotten."""
     tested = intake(queue_max_events=2)
     put(tested, "a", "a", "a")
-    tested.acknowledge(tested.take(10))
-    (gap,) = tested.take(10)
+    acknowledge(tested, take(tested, 10))
+    (gap,) = take(tested, 10)
 
-    tested.drop([gap], "queue_full")
-    (again,) = tested.take(10)
+    drop(tested, [gap], "queue_full")
+    (again,) = take(tested, 10)
 
     assert ("3", "4", "2") == tuple(
         again.attributes[name] for name in ("from_sequence", "to_sequence", "dropped")
@@ -135,11 +154,11 @@ def test_a_gap_that_is_refused_is_not_told_again() -> None:
     """A broker that refuses gaps does not get them for ever."""
     tested = intake(queue_max_events=2)
     put(tested, "a", "a", "a")
-    tested.acknowledge(tested.take(10))
+    acknowledge(tested, take(tested, 10))
 
-    tested.drop(tested.take(10), "refused")
+    drop(tested, take(tested, 10), "refused")
 
-    assert [] == tested.take(10)
+    assert [] == take(tested, 10)
     assert 0 == tested.queued
 
 
@@ -147,9 +166,9 @@ def test_accounts_add_up() -> None:
     """Accepted is acknowledged, queued or dropped, at any time."""
     tested = intake(queue_max_events=5)
     put(tested, *"abcabcabc")
-    first = tested.take(2)
-    tested.acknowledge(first)
-    tested.drop(tested.take(1), "refused")
+    first = take(tested, 2)
+    acknowledge(tested, first)
+    drop(tested, take(tested, 1), "refused")
 
     counts = tested.counts()
 
@@ -166,7 +185,7 @@ def test_block_waits_for_room() -> None:
     waiting = threading.Thread(target=put, args=(tested, "a"))
     waiting.start()
 
-    tested.acknowledge(tested.take(1))
+    acknowledge(tested, take(tested, 1))
     waiting.join(10)
 
     assert not waiting.is_alive()
@@ -200,34 +219,40 @@ def test_block_ends_when_the_producer_closes() -> None:
     assert {"closed": 1} == tested.dropped
 
 
-def test_flush_waits_for_what_was_accepted_before_it() -> None:
-    """Events that come after a flush do not hold it up."""
+def test_a_flush_stands_in_the_queue_behind_what_was_accepted_before_it() -> None:
+    """Events that come after a flush do not hold it up; see the outbox."""
     tested = intake()
     put(tested, "a")
     flushed = tested.flush()
     put(tested, "a")
 
-    entries = tested.take(10)
-    tested.acknowledge(entries[1:])
+    kinds = [type(one) for one in tested.take(10)]
 
+    assert [Entry, Flush, Entry] == kinds
     assert not flushed.done()
-    tested.acknowledge(entries[:1])
 
-    assert flushed.result(0)
+
+def test_a_flush_of_nothing_is_over() -> None:
+    """Where all is settled, there is nothing to wait for."""
+    tested = intake()
+    put(tested, "a")
+    acknowledge(tested, take(tested))
+
+    assert tested.flush().result(0)
 
 
 def test_close_ends_each_run_with_a_mark_after_all_else() -> None:
     """Close marks come last, one per session, and end the close when they arrive."""
     tested = intake()
     put(tested, "a", "b", "a")
-    end, _ = tested.close()
-    tested.acknowledge(tested.take(10))
-    marks = tested.take(10)
+    end = tested.close()
+    acknowledge(tested, take(tested, 10))
+    marks = take(tested, 10)
 
     assert [("b", "p", 2), ("a", "p", 3)] == stamps(marks)
     assert {"producer.close"} == {mark.event.event_type for mark in marks}
     assert not end.done()
-    tested.acknowledge(marks)
+    acknowledge(tested, marks)
 
     assert end.result(0)
 
@@ -236,36 +261,96 @@ def test_marks_can_be_switched_off() -> None:
     """mark_on_close=False costs no event per session."""
     tested = intake(mark_on_close=False)
     put(tested, "a")
-    end, _ = tested.close()
-    tested.acknowledge(tested.take(10))
+    end = tested.close()
+    acknowledge(tested, take(tested, 10))
 
     assert end.result(0)
-    assert [] == tested.take(10)
+    assert [] == take(tested, 10)
 
 
 def test_what_is_abandoned_is_counted_and_never_counted_twice() -> None:
     """Late acknowledgements of an abandoned queue change nothing."""
     tested = intake()
     put(tested, "a", "b", "c")
-    entries = tested.take(2)
-    end, _ = tested.close()
+    entries = take(tested, 2)
+    end = tested.close()
 
     assert 3 == tested.abandon()
-    tested.acknowledge(entries)
+    acknowledge(tested, entries)
 
     assert not end.result(0)
     assert {"closed": 3} == tested.dropped
     assert (0, 0) == (tested.acknowledged, tested.queued)
 
 
-def test_put_says_when_the_worker_must_be_woken() -> None:
+def test_put_ends_one_wait() -> None:
     """One wake-up per sleep, however many events come."""
     tested = intake()
-    assert [] == tested.take(1)
+    assert [] == take(tested)
+    put(tested, "a", "a", "a")
 
-    wakes = [tested.put(check(event())) for _ in range(3)]
+    assert [True, False] == [tested.wait(0.01) for _ in range(2)]
 
-    assert [True, False, False] == wakes
+
+def test_what_is_spooled_makes_room() -> None:
+    """The bounds are those of memory: what is on disk does not count."""
+    tested = intake(queue_max_events=2)
+    put(tested, "a", "a")
+    spool(tested, take(tested))
+    put(tested, "a", "a", "a")
+
+    assert {"queue_full": 1} == tested.dropped
+    assert (5, 4, 2) == (tested.accepted, tested.queued, tested.spooled)
+
+
+def test_gaps_wait_while_the_spool_is_full() -> None:
+    """A gap event that would be lost as well is not made before there is room."""
+    tested = intake()
+    put(tested, "a", "a")
+    first, second = take(tested)
+    spool(tested, [first])
+    drop(tested, [second], "spool_full")
+
+    assert [] == take(tested)
+    tested.acknowledge(1, first.size, spooled=True)
+
+    assert ["gap"] == [one.event.event_type for one in take(tested)]
+
+
+def test_the_end_of_a_run_that_is_not_delivered_is_marked_too() -> None:
+    """Gaps and marks go to the spool with the rest, for whoever adopts it."""
+    tested = intake(queue_max_events=2)
+    put(tested, "a", "b", "b")
+    spool(tested, take(tested))
+    end = tested.close()
+    tested.end()
+
+    kinds = [(one.event.event_type, one.event.session_id) for one in take(tested)]
+
+    assert ("gap", "b") == kinds[0]
+    assert {("producer.close", "a"), ("producer.close", "b")} == set(kinds[1:])
+    assert not end.done()
+
+
+def test_what_is_in_the_spool_is_not_abandoned() -> None:
+    """It is left to the next process: not delivered, not dropped."""
+    tested = intake(mark_on_close=False)
+    put(tested, "a", "a", "a")
+    first, *_ = take(tested)
+    spool(tested, [first])
+    tested.close()
+
+    assert 2 == tested.abandon()
+    assert ({"closed": 2}, 1, 1) == (tested.dropped, tested.queued, tested.spooled)
+
+
+def test_one_take_is_bounded_by_bytes() -> None:
+    """A commit of large events is not larger than a commit of many."""
+    tested = intake()
+    for _ in range(5):
+        tested.put(check(event(payload="x" * 600_000)))
+
+    assert [2, 2, 1] == [len(take(tested)) for _ in range(3)]
 
 
 def test_an_emit_within_an_emit_does_not_deadlock() -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.producing import event
 
-from fleetwake.producer.intake import Entry
-from fleetwake.producer.lane import Encoded, Lane
-from fleetwake.producer.transport import OutgoingRecord
+from fleetwake.producer.lane import Lane, Waiting, size_of
+from fleetwake.producer.spool import Spooled
 
 
-def encoded(number: int, size: int = 100) -> Encoded:
-    entry = Entry(number, event(), {}, size, "p", number, 0)
-    return Encoded(entry, OutgoingRecord(b"", bytes(size), []))
+def waiting(number: int, size: int = 100) -> Waiting:
+    record = Spooled("events", b"", bytes(size), [], 0, "s", "p", number)
+    return Waiting(record, cast("Any", None), size_of(record))
 
 
 def filled(count: int) -> Lane:
     lane = Lane()
     for number in range(count):
-        lane.append(encoded(number))
+        lane.append(waiting(number))
     return lane
 
 
-def numbers(batch: list[Encoded]) -> list[int]:
-    return [one.entry.ordinal for one in batch]
+def numbers(batch: list[Waiting]) -> list[int]:
+    return [one.record.sequence for one in batch]
 
 
 def test_a_batch_is_bounded_by_bytes() -> None:
@@ -37,8 +37,8 @@ def test_a_batch_is_bounded_by_bytes() -> None:
 def test_a_record_larger_than_a_batch_goes_alone() -> None:
     """A large record is sent, and does not wait for ever."""
     lane = Lane()
-    lane.append(encoded(0, 5000))
-    lane.append(encoded(1))
+    lane.append(waiting(0, 5000))
+    lane.append(waiting(1))
 
     assert [0] == numbers(lane.load(1000))
 

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.producing import event, first_sequences, until
+
+from fleetwake.producer.settings import ProducerSettings
+from fleetwake.producer.testing import memory_producer
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from fleetwake.schemas.event import AuditEvent
 
 _PRELUDE = """
-import atexit, gc, json, multiprocessing, os, signal, sys, threading
+import atexit, gc, json, logging, multiprocessing, os, signal, sys, threading, time
 from fleetwake.producer.process import this_process
 from fleetwake.producer.settings import ProducerSettings
 from fleetwake.producer.testing import MemoryLog, memory_producer
 from fleetwake.schemas.event import AuditEvent
+
+def away():
+    log = MemoryLog()
+    log.is_away = True
+    logging.disable()
+    settings = ProducerSettings(durability="spool", exit_timeout_s=0.5)
+    return memory_producer(settings, log=log)[0]
+
+def until_spooled(producer, count):
+    while producer.statistics().spooled < count:
+        time.sleep(0.005)
 
 def event(session_id="s"):
     return AuditEvent(event_type="tool.complete", session_id=session_id)
@@ -38,7 +55,7 @@ class Script:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "script.py"  # spawn imports the main module again
 
-    def __call__(self, code: str) -> dict[str, dict[str, Any]]:
+    def __call__(self, code: str, *, code_at_end: int = 0) -> dict[str, dict[str, Any]]:
         self._path.write_text(_PRELUDE + textwrap.dedent(code))
         done = subprocess.run(
             [sys.executable, "-W", "error", str(self._path)],
@@ -48,13 +65,31 @@ class Script:
             check=False,
         )
 
-        assert (0, "") == (done.returncode, done.stderr)
+        assert (code_at_end, "") == (done.returncode, done.stderr)
         return {line["who"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Script:
     return Script(tmp_path)
+
+
+def adopted() -> list[AuditEvent]:
+    """What the next producer on this machine delivers for those that ended."""
+    producer, log = memory_producer(ProducerSettings(durability="spool"))
+    with producer:
+        producer.emit(event("mine"))
+        until(lambda: producer.statistics().spooled == 0)
+        assert producer.flush(20)
+        until(lambda: not spooled_files())
+    return [one for one in log.events() if one.session_id != "mine"]
+
+
+def spooled_files() -> list[Path]:
+    own = f"{os.getpid()}-"
+    folder = Path(os.environ["FLEETWAKE_PRODUCER_SPOOL_DIR"])
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found if not path.name.startswith(own)]
 
 
 def types(report: dict[str, Any]) -> list[str]:
@@ -204,6 +239,76 @@ class TestFork:
         """)
 
         assert ["tool.complete", "producer.close"] == types(told["child"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])
+def test_a_killed_process_leaves_what_was_on_disk(
+    signal_name: str, run: Script
+) -> None:
+    """Kill -9, or a SIGTERM that nobody handles: the next producer delivers it all."""
+    number = getattr(signal, signal_name)
+    run(
+        f"""
+        producer = away()
+        for number in range(500):
+            producer.emit(event(f"s-{{number % 5}}"))
+        until_spooled(producer, 500)
+        os.kill(os.getpid(), {number})
+        time.sleep(60)
+        """,
+        code_at_end=-number,
+    )
+
+    assert {f"s-{n}": list(range(1, 101)) for n in range(5)} == (
+        first_sequences(adopted())
+    )
+
+
+def test_a_process_that_ends_leaves_what_it_could_not_deliver(run: Script) -> None:
+    """In exit_timeout_s, with the marks of its runs."""
+    begin = time.monotonic()
+    run("""
+        producer = away()
+        for _ in range(100):
+            producer.emit(event())
+    """)
+
+    assert time.monotonic() - begin < 20
+    events = adopted()
+    assert {"s": list(range(1, 102))} == first_sequences(events)
+    assert "producer.close" == events[-1].event_type
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
+def test_a_child_leaves_its_parents_spool_alone(end: str, run: Script) -> None:
+    """Both have spooled, and both their spools are whole, however the child ends."""
+    run(
+        f"""
+        producer = away()
+        for _ in range(100):
+            producer.emit(event("parent"))
+        until_spooled(producer, 100)
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(50):
+                producer.emit(event("child"))
+            until_spooled(producer, 50)
+            gc.collect()
+            {end}
+        os.waitpid(pid, 0)
+        for _ in range(100):
+            producer.emit(event("parent"))
+        until_spooled(producer, 200)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """,
+        code_at_end=-9,
+    )
+
+    told = first_sequences(adopted())
+    assert list(range(1, 201)) == told["parent"]
+    assert list(range(1, 51)) == told["child"][:50]
 
 
 def test_importing_the_producer_imports_no_client_and_no_settings() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from fleetwake.producer.content import snapshot
+from fleetwake.producer.dead_letter import DeadLetter
 from fleetwake.schemas.errors import InvalidEventError
 from fleetwake.schemas.event import EVENT_TYPES, AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["EMPTY_BYTES", "Checked", "check"]
+    from fleetwake.producer.content import Content
+
+__all__ = ["EMPTY_BYTES", "Checked", "check", "check_letter"]
 
 EMPTY_BYTES: Final = 600
 """Of an event without any text, roughly: as a tuple and as a record alike."""
@@ -25,14 +29,15 @@ _texts = itemgetter(*map(AuditEvent._fields.index, _TEXT_FIELDS))
 
 
 class Checked(NamedTuple):
-    """An event that may be accepted, a copy of its attributes, and its rough size."""
+    """An event that may be accepted, and what emit has read of it and its content."""
 
     event: AuditEvent
     attributes: Mapping[str, str]
     size: int
+    content: Content | None = None
 
 
-def check(event: AuditEvent) -> Checked:
+def check(event: AuditEvent, content: Content | None = None) -> Checked:
     """
     Check what is cheap to check: 1 us, whatever the size of the payload.
 
@@ -43,14 +48,36 @@ def check(event: AuditEvent) -> Checked:
     if type(event) is not AuditEvent:
         raise InvalidEventError("event", f"{type(event).__name__} is no AuditEvent")
     payload, attributes = event.payload, dict(event.attributes)
+    if content is not None:
+        content = snapshot(content)
     try:
         size = len("".join(filter(None, _texts(event)))) + len(payload or "")
         for name, text in attributes.items():
             size += len(name + text)
+        if content is not None:
+            size += sum(len(text) for text in content if type(text) is str)
     except TypeError as error:
         raise InvalidEventError("event", f"a text is not a str: {error}") from error
     if not event.session_id:
         raise InvalidEventError("session_id", "is empty")
     if event.event_type not in EVENT_TYPES:
         raise InvalidEventError("event_type", "is not one of EVENT_TYPES")
-    return Checked(event, attributes, size + EMPTY_BYTES)
+    return Checked(event, attributes, size + EMPTY_BYTES, content)
+
+
+def check_letter(letter: DeadLetter) -> tuple[DeadLetter, int]:
+    """
+    Check a dead letter, and return a copy and its size.
+
+    Raises:
+        InvalidEventError: it is no dead letter, or holds what it should not.
+    """
+    if type(letter) is not DeadLetter or type(letter.value) is not bytes:
+        raise InvalidEventError("letter", "is no DeadLetter of bytes")
+    origin = dict(letter.origin)
+    texts = (letter.reason, letter.error, letter.key, *origin, *origin.values())
+    try:
+        size = len("".join(texts)) + len(letter.value)
+    except TypeError as error:
+        raise InvalidEventError("letter", f"a text is not a str: {error}") from error
+    return letter._replace(origin=origin), size + EMPTY_BYTES

@@ -13,13 +13,16 @@ from fleetwake.producer.process import this_process
 from fleetwake.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from types import TracebackType
     from typing import Self
 
+    from fleetwake.producer.content import Content
+    from fleetwake.producer.dead_letter import DeadLetter
     from fleetwake.producer.run import Run
     from fleetwake.producer.settings import (
+        ContentSettings,
         KafkaSettings,
         ProducerSettings,
         RegistrySettings,
@@ -43,6 +46,8 @@ class _Producer:
         *,
         kafka: KafkaSettings | None = None,
         registry: RegistrySettings | None = None,
+        content: ContentSettings | None = None,
+        redactors: Sequence[Callable[[AuditEvent], AuditEvent]] = (),
         source: str = "native",
         strict: bool = False,
         open_transport: Callable[[], Transport] | None = None,
@@ -57,6 +62,8 @@ class _Producer:
             settings or defaults.ProducerSettings(),
             kafka or defaults.KafkaSettings(),
             registry or defaults.RegistrySettings(),
+            content or defaults.ContentSettings(),
+            redactors=redactors,
             source=source,
             open_transport=open_transport,
             strict=strict,
@@ -68,9 +75,12 @@ class _Producer:
         """New for each process. Suffixed in events of returning sessions."""
         return self._run.producer_id
 
-    def emit(self, event: AuditEvent) -> None:
+    def emit(self, event: AuditEvent, content: Content | None = None) -> None:
         """
         Accept an event. Takes microseconds, from any thread; never waits, never raises.
+
+        From `content`, if given, come the digests, previews, lengths and the payload
+        that the event does not have yet.
 
         Stamps producer_id, sequence and recorded_at; event_id, source,
         source_event_type, occurred_at, host and environment where they are empty.
@@ -82,7 +92,20 @@ class _Producer:
             TooLargeError: it has more than 1 MiB without its payload.
             FleetwakeError: the producer is closed.
         """
-        self._run.emit(event)
+        self._run.emit(event, content)
+
+    def reject(self, letter: DeadLetter) -> None:
+        """
+        Send what could not become an event to the dead-letters topic.
+
+        By the same way as events, redacted, and like `emit` it never waits and never
+        raises; what is no DeadLetter is counted as invalid. While that topic is
+        missing, events go on, and of dead letters what is beyond 4 MiB is dropped.
+
+        Raises:
+            InvalidEventError, FleetwakeError: only with `strict=True`, see `emit`.
+        """
+        self._run.reject(letter)
 
     def statistics(self) -> DeliveryStatistics:
         """Return the counts of now. From any thread."""
@@ -107,17 +130,20 @@ class AuditProducer(_Producer):
         with AuditProducer() as producer:
             producer.emit(AuditEvent(event_type="turn.start", session_id="s-1"))
 
-    Settings come from the environment and `fleetwake.toml` unless given. Nothing
-    is connected before the first event, and no broker needs to be there. Safe to
-    share by threads, and across forks: a child gets an empty queue, a thread and a
-    producer_id of its own. At the end of the process it is closed, within
+    Settings come from the environment and `fleetwake.toml` unless given; `redactors`
+    are hooks that see each event before it leaves (`Border`). Nothing is connected
+    before the first event, and no broker needs to be there. Safe to share by threads,
+    and across forks: a child gets an empty queue, a spool, threads and a producer_id of
+    its own. At the end of the process it is closed, within
     `exit_timeout_s`.
 
-    Delivery guarantees: an event that was accepted is delivered at least once while
-    the process lives; a session's events in the order of `emit`; duplicates have the
-    same event_id. What is dropped (the queue is full, the broker refuses) is counted by
-    reason, and a `gap` event names the sequences when there is room again. Each
-    session's run ends with a `producer.close` event, if `close` had the time.
+    Delivery guarantees: within 10 ms an event that was accepted is on disk, and then it
+    is delivered at least once, also when this process is killed: the next producer on
+    this machine with the same Kafka delivers what another left. With durability
+    `memory` it is while the process lives. A session's events arrive in the order of
+    `emit`; duplicates have the same event_id. What is dropped (queue or spool are full,
+    the broker refuses) is counted by reason, and a `gap` event names the sequences when
+    there is room again. Each session's run ends with a `producer.close` event.
     """
 
     def __enter__(self) -> Self:
@@ -145,8 +171,9 @@ class AuditProducer(_Producer):
         """
         Accept no more events, deliver those that there are, and disconnect.
 
-        Returns within `timeout_s`, whatever the broker does: False if events had to be
-        dropped for that. Calling it again returns the same.
+        Returns within `timeout_s`, whatever the broker does: False if not everything
+        was delivered. What was not stays in the spool; with durability `memory` it is
+        dropped and counted. Calling it again returns the same.
         """
         deadline = time.monotonic() + timeout_s
         delivered = _wait(self._run.close(), timeout_s * (1 - _STOP_SHARE))
@@ -176,6 +203,8 @@ class AsyncAuditProducer(_Producer):
         *,
         kafka: KafkaSettings | None = None,
         registry: RegistrySettings | None = None,
+        content: ContentSettings | None = None,
+        redactors: Sequence[Callable[[AuditEvent], AuditEvent]] = (),
         source: str = "native",
         strict: bool = False,
         open_transport: Callable[[], Transport] | None = None,
@@ -184,6 +213,8 @@ class AsyncAuditProducer(_Producer):
             settings,
             kafka=kafka,
             registry=registry,
+            content=content,
+            redactors=redactors,
             source=source,
             strict=strict,
             open_transport=open_transport,

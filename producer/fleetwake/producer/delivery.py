@@ -1,4 +1,4 @@
-"""The worker of a producer: encodes what the intake holds and gets it acknowledged."""
+"""The second thread of a producer: gets records acknowledged by the log."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ import logging
 import math
 import random
 import time
+from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from fleetwake.producer.encoder import TooLargeError
-from fleetwake.producer.lane import Encoded, Lane
+from fleetwake.producer.lane import Lane
 from fleetwake.producer.loop import PrivateLoop
-from fleetwake.producer.transport import RecordsRefusedError, TransportError
-from fleetwake.schemas.errors import FleetwakeError
+from fleetwake.producer.transport import (
+    OutgoingRecord,
+    RecordsRefusedError,
+    TopicMissingError,
+    TransportError,
+)
+from fleetwake.schemas.topics import DEAD_LETTERS, EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from fleetwake.producer.encoder import Encoder
+    from fleetwake.producer.adoption import Adoption
+    from fleetwake.producer.consignment import Consignment
     from fleetwake.producer.framing import Framing
-    from fleetwake.producer.intake import Entry, Intake
+    from fleetwake.producer.intake import Intake
+    from fleetwake.producer.lane import Waiting
+    from fleetwake.producer.outbox import Outbox
     from fleetwake.producer.settings import ProducerSettings
     from fleetwake.producer.statistics import ErrorLog
     from fleetwake.producer.transport import Transport
@@ -30,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Delivery"]
 
 logger = logging.getLogger("fleetwake.producer")
-
-# Events that are encoded between two looks at the network: 2 to 3 ms.
-_SLICE: Final = 64
 
 # To connect and to learn the number of partitions.
 _CONNECT_S: Final = 20.0
@@ -46,18 +51,23 @@ _QUIESCE_S: Final = 5.0
 # To say good-bye. What hangs longer ends with the event loop.
 _STOP_S: Final = 0.2
 
+# Dead letters that cannot be sent are tried again after this; what waits is bounded,
+# so that it is not in the way of events.
+_LETTERS_AGAIN_S: Final = 30.0
+_MAX_LETTERS_BYTES: Final = 4 * 1024 * 1024
+
 _BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 5.0
 
 
 class Delivery:
     """
-    Encodes and sends until it is stopped, whatever fails.
+    Sends what the outbox and adopted spools hold until it is stopped, whatever fails.
 
     Delivery guarantees: at least once while the process lives. First occurrences of a
     session's events are in the order of their sequence; duplicates have the same
     event_id, and come only from a batch that failed without an answer. One batch per
-    partition is under way at a time.
+    partition is under way at a time. Dead letters never hold up events.
 
     Each client lives on an event loop of its own and ends with it, because aiokafka's
     `stop` may hang and what was cancelled in it may still write. After any failed
@@ -69,23 +79,28 @@ class Delivery:
     def __init__(
         self,
         intake: Intake,
-        encoder: Encoder,
+        outbox: Outbox,
+        adoption: Adoption | None,
         framing: Framing,
         *,
         open_transport: Callable[[], Transport],
-        topic: str,
+        topics: Mapping[str, str],
         settings: ProducerSettings,
         errors: ErrorLog,
     ) -> None:
         self._intake = intake
-        self._encoder = encoder
+        self._outbox = outbox
+        self._adoption = adoption
         self._framing = framing
         self._open_transport = open_transport
-        self._topic = topic
+        self._topic = topics[EVENTS.name]
+        self._letters_topic = topics[DEAD_LETTERS.name]
         self._settings = settings
         self._errors = errors
         # Before the partitions are known, all records wait in one lane.
         self._lanes = [Lane()]
+        self._letters = Lane()
+        self._letters_at = 0.0
         self._partition: Callable[[bytes], int] = lambda _: 0
         self._assigned = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,25 +115,26 @@ class Delivery:
     def run(self) -> None:
         """Work until `stop`, one event loop per client. The body of a thread."""
         while time.monotonic() < self._stop_at:
-            with asyncio.Runner(loop_factory=PrivateLoop) as runner:
-                runner.run(self._live())
+            try:
+                with asyncio.Runner(loop_factory=PrivateLoop) as runner:
+                    runner.run(self._live())
+            except Exception as error:  # noqa: BLE001  # as too many open files
+                self._failed("worker", repr(error), level=logging.ERROR)
+                time.sleep(self._backoff_s)
 
     def wake(self) -> None:
-        """Look at the intake. From any thread; 4 us."""
+        """Look at the outbox. From any thread; 4 us."""
         self._call(self._wake)
 
-    def stop(self, *, after_s: float = 0.0) -> None:
-        """Give up what is not acknowledged by then, and end. From any thread."""
-        self._stop_at = min(self._stop_at, time.monotonic() + after_s)
+    def stop(self) -> None:
+        """End now, and leave what is not acknowledged where it is. From any thread."""
+        self._stop_at = time.monotonic()
         self._call(self._halt)
 
-    def oldest(self) -> Entry | None:
-        """Return the entry that waits longest. From any thread."""
-        waiting = [lane.oldest for lane in self._lanes]
-        entries = [encoded.entry for encoded in waiting if encoded is not None]
-        if (entry := self._intake.oldest()) is not None:
-            entries.append(entry)
-        return min(entries, default=None)
+    def oldest(self) -> int | None:
+        """Return when the record that waits longest was accepted. From any thread."""
+        waiting = [lane.oldest for lane in (*self._lanes, self._letters)]
+        return min((one.record.recorded_at for one in waiting if one), default=None)
 
     def _call(self, event: asyncio.Event) -> None:
         # A loop that has just closed: the next one begins with a look at everything.
@@ -129,7 +145,7 @@ class Delivery:
     async def _live(self) -> None:
         self._wake, self._halt = asyncio.Event(), asyncio.Event()
         self._broken = False
-        for lane in self._lanes:
+        for lane in (*self._lanes, self._letters):
             lane.restore()
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -148,51 +164,46 @@ class Delivery:
                 self._failed("worker", repr(error), level=logging.ERROR)
 
     async def _until_stopped(self) -> None:
-        while (left_s := self._stop_at - time.monotonic()) > 0:
+        while time.monotonic() < self._stop_at:
             self._halt.clear()
-            timeout_s = None if left_s == math.inf else left_s
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._halt.wait(), timeout_s)
+            await self._halt.wait()
 
     async def _take_in(self) -> None:
-        await self._framing.choose(self._intake)
         while True:
-            entries = self._intake.take(_SLICE)
-            for entry in entries:
-                self._encode(entry)
-            while self._intake.is_over() and (lane := self._longest_waiting()):
-                self._lose(lane.pop().entry, "queue_full")
-            if entries:
+            taken = self._outbox.take()
+            if self._adoption is not None:
+                taken += self._adoption.take()
+            for waiting in taken:
+                self._append(waiting)
+            self._drop_oldest()
+            if taken:
                 await asyncio.sleep(0)
             else:
                 await self._wake.wait()
                 self._wake.clear()
-                await asyncio.sleep(self._settings.linger_s)
+                if not self._intake.closed and self._outbox.excess <= 0:
+                    await asyncio.sleep(self._settings.linger_s)
 
-    def _encode(self, entry: Entry) -> None:
-        try:
-            record = self._encoder(entry)
-        except TooLargeError as error:
-            self._errors.note("too_large", error)
-            self._lose(entry, "too_large")
-        except Exception as error:  # noqa: BLE001  # any value may be in an event
-            # Not its text, if we do not know who wrote it: it may hold content.
-            known = isinstance(error, FleetwakeError)
-            self._errors.note("not_encodable", error if known else type(error).__name__)
-            self._lose(entry, "not_encodable")
+    def _append(self, waiting: Waiting) -> None:
+        if waiting.record.topic == EVENTS.name:
+            self._lanes[self._partition(waiting.record.key)].append(waiting)
+        elif self._letters.size < _MAX_LETTERS_BYTES:
+            self._letters.append(waiting)
         else:
-            self._append(Encoded(entry, record))
+            self._lose(waiting, "letters_full")
 
-    def _append(self, encoded: Encoded) -> None:
-        self._lanes[self._partition(encoded.record.key)].append(encoded)
+    def _drop_oldest(self) -> None:
+        while self._intake.is_over() and (lane := self._longest_waiting(_in_memory)):
+            self._lose(lane.pop(), "queue_full")
+        while self._outbox.excess > 0 and (lane := self._longest_waiting(_in_spool)):
+            self._lose(lane.pop(), "spool_full")
 
-    def _longest_waiting(self) -> Lane | None:
-        waiting = [lane for lane in self._lanes if lane.next is not None]
+    def _longest_waiting(self, kind: Callable[[Consignment], bool]) -> Lane | None:
+        waiting = [lane for lane in self._lanes if _is(kind, lane.next)]
         return min(waiting, key=_next_ordinal, default=None)
 
-    def _lose(self, entry: Entry, reason: str) -> None:
-        if self._intake.drop([entry], reason):
-            self._wake.set()
+    def _lose(self, waiting: Waiting, reason: str) -> None:
+        waiting.consignment.source.drop(waiting, reason)
 
     async def _serve(self) -> None:
         transport = await self._connect()
@@ -234,14 +245,16 @@ class Delivery:
         self._assigned = partitions
         lanes, self._lanes = self._lanes, [Lane() for _ in range(partitions)]
         for lane in lanes:
-            for encoded in lane:
-                self._append(encoded)
+            for waiting in lane:
+                self._append(waiting)
 
     async def _send_all(self, transport: Transport) -> None:
         tasks = {
             asyncio.create_task(self._send_lane(transport, number)): lane
             for number, lane in enumerate(self._lanes)
         }
+        letters = asyncio.create_task(self._send_letters(transport))
+        tasks[letters] = self._letters
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             self._broken = True
@@ -263,36 +276,82 @@ class Delivery:
             batch = lane.load(self._settings.batch_bytes)
             if not batch:
                 continue
-            self.sent += len(batch)
+            await self._send(transport, self._topic, number, lane, batch)
+            self._arrived(lane)
+
+    async def _send_letters(self, transport: Transport) -> None:
+        # One sender is enough: they are few, and their order is of no matter.
+        lane = self._letters
+        while not self._broken:
+            await lane.filled.wait()
+            await asyncio.sleep(self._letters_at - time.monotonic())
+            batch = lane.load(self._settings.batch_bytes)
             try:
-                await self._send(transport, number, batch)
+                await self._send_by_key(transport, batch)
+            except TopicMissingError as error:
+                self._letters_at = time.monotonic() + _LETTERS_AGAIN_S
+                self._errors.note("dead_letters", error)
+                lane.restore()
             except RecordsRefusedError:
-                for encoded in lane.refused():
-                    self._lose(encoded.entry, "refused")
                 raise
-            self._backoff_s = 0.0
-            self.connected = True
-            if self._errors.over("delivery"):
-                logger.info("Delivering again.")
-            if self._intake.acknowledge([encoded.entry for encoded in lane.arrived()]):
-                self._wake.set()
+            except TransportError:
+                self._letters_at = time.monotonic() + _LETTERS_AGAIN_S
+                raise
+            else:
+                self._errors.over("dead_letters")
+                self._arrived(lane)
+
+    async def _send_by_key(
+        self, transport: Transport, batch: Sequence[Waiting]
+    ) -> None:
+        topic = self._letters_topic
+        partitions = await transport.partitions(topic)
+        by_partition: defaultdict[int, list[Waiting]] = defaultdict(list)
+        for one in batch:
+            by_partition[transport.partition(one.record.key, partitions)].append(one)
+        for number, part in by_partition.items():
+            await self._send(transport, topic, number, self._letters, part)
+
+    def _arrived(self, lane: Lane) -> None:
+        self._backoff_s = 0.0
+        self.connected = True
+        if self._errors.over("delivery"):
+            logger.info("Delivering again: %d events wait.", self._intake.queued)
+        arrived = lane.arrived()
+        for source in {one.consignment.source for one in arrived}:
+            source.acknowledge(
+                [one for one in arrived if one.consignment.source is source]
+            )
 
     async def _send(
-        self, transport: Transport, number: int, batch: list[Encoded]
+        self,
+        transport: Transport,
+        topic: str,
+        partition: int,
+        lane: Lane,
+        batch: Sequence[Waiting],
     ) -> None:
-        records = [encoded.record for encoded in batch]
+        # Its fields are these of a spooled record: half the time of naming them.
+        outgoing = [OutgoingRecord._make(one.record[1:4]) for one in batch]
+        self.sent += len(outgoing)
         late = asyncio.get_running_loop().call_later(_LATE_S, self._late)
         try:
             async with asyncio.timeout(self._settings.ack_timeout_s):
-                if await transport.partitions(self._topic) != self._assigned:
-                    raise TransportError(f"{self._topic} has more or fewer partitions")
-                await transport.send(self._topic, number, records)
+                if topic == self._topic:
+                    await self._check_partitions(transport)
+                await transport.send(topic, partition, outgoing)
         except TimeoutError as error:
-            raise TransportError(
-                f"{self._topic}-{number}: no acknowledgement"
-            ) from error
+            raise TransportError(f"{topic}-{partition}: no acknowledgement") from error
+        except RecordsRefusedError:
+            for waiting in lane.refused():
+                self._lose(waiting, "refused")
+            raise
         finally:
             late.cancel()
+
+    async def _check_partitions(self, transport: Transport) -> None:
+        if await transport.partitions(self._topic) != self._assigned:
+            raise TransportError(f"{self._topic} has more or fewer partitions")
 
     def _late(self) -> None:
         self.connected = False
@@ -304,8 +363,21 @@ class Delivery:
             self._backoff_s = min(max(2 * self._backoff_s, _BACKOFF_S), _MAX_BACKOFF_S)
 
 
+def _in_memory(one: Consignment) -> bool:
+    return not one.number
+
+
+def _in_spool(one: Consignment) -> bool:
+    # What was adopted has no ordinal: it does not count against our spool.
+    return one.number > 0 and one.ordinal > 0
+
+
+def _is(kind: Callable[[Consignment], bool], waiting: Waiting | None) -> bool:
+    return waiting is not None and kind(waiting.consignment)
+
+
 def _next_ordinal(lane: Lane) -> int:
-    return lane.next.entry.ordinal if lane.next else 0
+    return lane.next.consignment.ordinal if lane.next else 0
 
 
 async def _stop(transport: Transport) -> None:

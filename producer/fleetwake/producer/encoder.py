@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from uuid_utils import uuid7
 
+from fleetwake.producer.border import Border
 from fleetwake.producer.transport import OutgoingRecord
 from fleetwake.schemas.codec import (
     SHA256_HEADER,
@@ -21,7 +21,11 @@ from fleetwake.schemas.text import well_formed
 from fleetwake.schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetwake.producer.dead_letter import DeadLetter
     from fleetwake.producer.intake import Entry
+    from fleetwake.producer.settings import ContentSettings
 
 __all__ = ["Encoder", "TooLargeError"]
 
@@ -36,31 +40,36 @@ _ENVIRONMENT: Final = _AT["environment"]
 _PRODUCER_ID: Final = _AT["producer_id"]
 _SEQUENCE: Final = _AT["sequence"]
 _ATTRIBUTES: Final = _AT["attributes"]
+_MAX_HEADER_CHARS: Final = 1_000
 
 
 class TooLargeError(FleetwakeError):
-    """Raised when an event is too large even without its payload."""
+    """Raised when an event is too large even though its content was cut."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(
-            f"the event has {size} bytes without its payload, "
-            f"the limit is {MAX_RECORD_BYTES}"
-        )
+        super().__init__(f"the event has {size} bytes, the limit is {MAX_RECORD_BYTES}")
 
 
 class Encoder:
     """
-    Stamps, caps and encodes. The place of redaction and content policy is `_admit`.
+    Stamps an event, makes it fit to leave (`Border`), and encodes it.
 
     Records have the single-object encoding until `use_header` says otherwise.
     """
 
     def __init__(
-        self, *, source: str, host: str | None, environment: str | None
+        self,
+        *,
+        source: str,
+        host: str | None,
+        environment: str | None,
+        content: ContentSettings | None = None,
+        redactors: Sequence[Callable[[AuditEvent], AuditEvent]] = (),
     ) -> None:
         self._source = source
         self._host = host
         self._environment = environment
+        self._border = Border(content, redactors=redactors)
         self._encode = EventEncoder(single_object_header(schema_of(AuditEvent)))
 
     def use_header(self, header: bytes) -> None:
@@ -73,25 +82,36 @@ class Encoder:
 
         Raises:
             InvalidEventError: the schema does not allow it.
-            TooLargeError: it has more than `MAX_RECORD_BYTES` without its payload.
+            TooLargeError: it has more than `MAX_RECORD_BYTES`, content cut.
         """
-        event = self._admit(self._stamp(entry))
+        event = self._border(self._stamp(entry), entry.content)
         value = self._encode(event)
         if len(value) > MAX_RECORD_BYTES:
-            value = self._encode(_without_payload(event))
-            if len(value) > MAX_RECORD_BYTES:
-                raise TooLargeError(len(value))
+            raise TooLargeError(len(value))
         return OutgoingRecord(
-            _key(event.session_id),
+            _bytes(event.session_id),
             value,
             [(SHA256_HEADER, sha256(value).digest())],
         )
 
-    def _admit(self, event: AuditEvent) -> AuditEvent:
-        # Not worth encoding: a character has at least one byte.
-        if event.payload and len(event.payload) > MAX_RECORD_BYTES:
-            return _without_payload(event)
-        return event
+    def dead_letter(self, letter: DeadLetter) -> OutgoingRecord:
+        """Return the record of what could not be mapped: redacted, at most 1 MiB."""
+        border = self._border
+        headers = {
+            "fleetwake-reason": letter.reason,
+            "fleetwake-error": letter.error,
+            **{f"fleetwake-origin-{name}": at for name, at in letter.origin.items()},
+        }
+        if len(letter.value) > MAX_RECORD_BYTES:
+            headers["fleetwake-cut"] = str(len(letter.value) - MAX_RECORD_BYTES)
+        return OutgoingRecord(
+            _bytes(border.name(letter.key)),
+            border.data(letter.value),
+            [
+                (name, _bytes(border.text(text[:_MAX_HEADER_CHARS])))
+                for name, text in headers.items()
+            ],
+        )
 
     def _stamp(self, entry: Entry) -> AuditEvent:
         # 0.9 us; `_replace` takes 1.8 us.
@@ -113,16 +133,8 @@ class Encoder:
         return AuditEvent._make(stamped)
 
 
-def _key(session_id: str) -> bytes:
+def _bytes(text: str) -> bytes:
     try:
-        return session_id.encode()
+        return text.encode()
     except UnicodeEncodeError:
-        return well_formed(session_id).encode()
-
-
-def _without_payload(event: AuditEvent) -> AuditEvent:
-    chars = len(event.payload or "")
-    return event._replace(
-        payload=json.dumps({"fleetwake_cut": {"chars": chars}}),
-        payload_chars=chars if event.payload_chars is None else event.payload_chars,
-    )
+        return well_formed(text).encode()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
-from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Final
 
 from fleetwake.producer.transport import OutgoingRecord
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Framing"]
 
+_THREAD: Final = "fleetwake-registry"
 _POLL_S: Final = 0.05
 _WHILE_CLOSING_S: Final = 1.0
 _ASK_AGAIN_S: Final = 5.0
@@ -58,21 +57,29 @@ class Framing:
         self._wait_s = fallback_after_s
         self._tried = False
         self._announced = False
-        # Kept, so that they are not collected while they work.
+        self._answered = threading.Event()
+        self._stopped = threading.Event()
+        # Kept, so that it is not collected while it works.
         self._announcing: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
 
-    async def choose(self, intake: Intake) -> None:
+    def choose(self, intake: Intake) -> None:
         """Wait for the registry, if there is one, or until that has taken too long."""
         if self._register is None:
             return
-        asking = self._asking = asyncio.create_task(self._ask(self._register))
+        # A daemon thread, not an executor: that one holds up the end of the process.
+        threading.Thread(
+            target=self._ask, args=(self._register,), name=_THREAD, daemon=True
+        ).start()
         end = time.monotonic() + self._wait_s
-        while not asking.done() and (left_s := end - time.monotonic()) > 0:
-            await asyncio.wait([asking], timeout=min(left_s, _POLL_S))
+        while (left_s := end - time.monotonic()) > 0:
+            if self._answered.wait(min(left_s, _POLL_S)):
+                return
             if intake.closed:
                 end = min(end, time.monotonic() + _WHILE_CLOSING_S)
-        self._wait_s = 0.0
+
+    def stop(self) -> None:
+        """Ask the registry no more."""
+        self._stopped.set()
 
     async def announce(self, transport: Transport) -> None:
         """Publish the schema; if the first try fails, go on in the background."""
@@ -80,15 +87,16 @@ class Framing:
         if not self._announced and (tried or not await self._publish(transport)):
             self._announcing = asyncio.create_task(self._go_on(transport))
 
-    async def _ask(self, register: Callable[[], bytes]) -> None:
-        while self._register is not None:
+    def _ask(self, register: Callable[[], bytes]) -> None:
+        while not self._answered.is_set():
             try:
-                self._encoder.use_header(await _in_thread(register))
+                self._encoder.use_header(register())
             except Exception as error:  # noqa: BLE001  # the answer is the same to all
                 self._errors.note("registry", error)
-                await asyncio.sleep(_ASK_AGAIN_S)
+                if self._stopped.wait(_ASK_AGAIN_S):
+                    return
             else:
-                self._register = None
+                self._answered.set()
 
     async def _go_on(self, transport: Transport) -> None:
         while not self._announced:
@@ -109,19 +117,3 @@ class Framing:
         else:
             self._announced = True
         return self._announced
-
-
-async def _in_thread(func: Callable[[], bytes]) -> bytes:
-    # A daemon thread, not the executor: that one holds up the end of the process.
-    answer: Future[bytes] = Future()
-
-    def run() -> None:
-        # Nobody may wait for the answer any longer.
-        with contextlib.suppress(InvalidStateError):
-            try:
-                answer.set_result(func())
-            except Exception as error:  # noqa: BLE001  # passed on
-                answer.set_exception(error)
-
-    threading.Thread(target=run, name="fleetwake-registry", daemon=True).start()
-    return await asyncio.wrap_future(answer)

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fleetwake.schemas.event import AuditEvent
 
-__all__ = ["Gaps"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+__all__ = ["Gaps", "Loss"]
+
+# A gap that is lost for one of these may fare better next time; one that is refused
+# would be refused for ever.
+_FOR_NOW: Final = frozenset({"queue_full", "spool_full", "expired"})
+
+_COUNTS: Final = itemgetter("from_sequence", "to_sequence", "dropped")
+_MAX_DIGITS: Final = 19
+
+
+class Loss(NamedTuple):
+    """An event that is lost."""
+
+    session_id: str
+    producer_id: str
+    sequence: int
+    told: Mapping[str, str] | None = None
+    """Its attributes, if it was a gap event."""
 
 
 class _Key(NamedTuple):
@@ -22,21 +45,6 @@ class _Gap:
     first: int
     last: int
     dropped: int
-
-
-class _Told(dict[str, str]):
-    """The attributes of a gap event of ours, with what they were made of."""
-
-    def __init__(self, key: _Key, gap: _Gap) -> None:
-        super().__init__(
-            producer_id=key.producer_id,
-            from_sequence=str(gap.first),
-            to_sequence=str(gap.last),
-            dropped=str(gap.dropped),
-            reason=key.reason,
-        )
-        self.key = key
-        self.gap = gap
 
 
 class Gaps:
@@ -57,20 +65,22 @@ class Gaps:
         """Tell whether there is anything to tell."""
         return bool(self._gaps)
 
-    def note(
-        self, event: AuditEvent, producer_id: str, sequence: int, why: str
-    ) -> None:
+    def note(self, lost: Loss, why: str) -> None:
         """
         Note a dropped event.
 
         If that was itself a gap, what it told is kept, but only where it may fare
-        better next time: one that is refused would be refused for ever.
+        better next time.
         """
-        if isinstance(event.attributes, _Told):
-            if why != "queue_full":
+        session_id, producer_id, sequence, told = lost
+        if told is not None:
+            if why not in _FOR_NOW:
                 return
-            self._widen(event.attributes.key, event.attributes.gap)
-        key = _Key(event.session_id, producer_id, why)
+            # An agent may emit such an event with whatever it likes in it.
+            with contextlib.suppress(KeyError, ValueError):
+                key = _Key(session_id, told["producer_id"], told["reason"])
+                self._widen(key, _Gap(*map(_count, _COUNTS(told))))
+        key = _Key(session_id, producer_id, why)
         self._widen(key, _Gap(sequence, sequence, 1))
 
     def take(self, count: int) -> list[AuditEvent]:
@@ -88,11 +98,23 @@ class Gaps:
             self._gaps[key] = by
 
 
+def _count(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError
+    return int(text)
+
+
 def _event(key: _Key, gap: _Gap) -> AuditEvent:
     return AuditEvent(
         source_event_type="gap",
         event_type="gap",
         session_id=key.session_id,
         severity="warning",
-        attributes=_Told(key, gap),
+        attributes={
+            "producer_id": key.producer_id,
+            "from_sequence": str(gap.first),
+            "to_sequence": str(gap.last),
+            "dropped": str(gap.dropped),
+            "reason": key.reason,
+        },
     )

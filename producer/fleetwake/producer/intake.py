@@ -1,4 +1,4 @@
-"""Stamps events, and keeps account of each until it is acknowledged or dropped."""
+"""Stamps events, and keeps account of all until they are acknowledged or dropped."""
 
 from __future__ import annotations
 
@@ -8,70 +8,116 @@ import threading
 import time
 from collections import Counter, deque
 from concurrent.futures import Future, InvalidStateError
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fleetwake.producer.check import EMPTY_BYTES, Checked
-from fleetwake.producer.gaps import Gaps
+from fleetwake.producer.gaps import Gaps, Loss
 from fleetwake.producer.sequences import Sequences
 from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fleetwake.producer.content import Content
+    from fleetwake.producer.dead_letter import DeadLetter
     from fleetwake.producer.settings import ProducerSettings
 
-__all__ = ["Entry", "Intake", "resolve"]
+__all__ = ["Entry", "Flush", "Intake", "Letter", "loss", "resolve"]
 
 # Gaps are told when the queue is this far below its limits.
 _ROOM: Final = 0.9
 
 # What the producer itself adds (gaps, close marks) and, with drop_oldest, what comes
-# in before the worker has dropped the oldest may fill the queue up to this.
+# in before the oldest was dropped may fill the queue up to this.
 _SLACK: Final = 2
+
+_TAKE_BYTES: Final = 1024 * 1024
 
 
 class Entry(NamedTuple):
-    """An accepted event and its stamps. `ordinal` counts all events of a producer."""
+    """An accepted event and its stamps."""
 
-    ordinal: int
     event: AuditEvent
     attributes: Mapping[str, str]
     size: int
     producer_id: str
     sequence: int
     recorded_at: int
+    content: Content | None = None
+
+
+def loss(entry: Entry) -> Loss:
+    """Return what of an event tells its loss."""
+    event = entry.event
+    told = event.attributes if event.event_type == "gap" else None
+    return Loss(event.session_id, entry.producer_id, entry.sequence, told)
+
+
+class Letter(NamedTuple):
+    """An accepted dead letter."""
+
+    letter: DeadLetter
+    size: int
+    recorded_at: int
+
+
+class Flush:
+    """A place in the queue; its future is resolved when all before it is settled."""
+
+    __slots__ = ("future", "ordinal", "unsettled")
+
+    size = 0
+
+    def __init__(self) -> None:
+        self.future: Future[bool] = Future()
+        self.ordinal = 0
+        self.unsettled = 0
 
 
 class Intake:
     """
-    The bounded queue between `emit` and the worker. Thread-safe; no I/O under its lock.
+    The bounded queue between `emit` and the writer. Thread-safe; no I/O under its lock.
 
-    The lock is reentrant because a signal handler or a finalizer may emit while its
-    own thread is in here.
+    What it holds counts against its bounds until it is in the spool or settled, that
+    is acknowledged or dropped. The lock is reentrant because a signal handler or a
+    finalizer may emit while its own thread is in here.
     """
 
     def __init__(self, producer_id: str, settings: ProducerSettings) -> None:
         self._settings = settings
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
-        self._entries: deque[Entry] = deque()
+        self._queue: deque[Entry | Letter | Flush] = deque()
         self._sequences = Sequences(producer_id, settings.max_sessions)
         self._gaps = Gaps(settings.max_sessions)
-        self._flushes: list[_Flush] = []
+        self._flushes: list[Flush] = []
         self._idle = True
+        # The one of the standard library's that may be used within itself, as in a
+        # signal handler.
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._marked = not settings.mark_on_close
         self._end: Future[bool] = Future()
+        self._ending = False
         self._over = False
+        self._is_stuck = False
         self.closed = False
         self.accepted = 0
         self.acknowledged = 0
-        self.queued = 0
-        self.queued_bytes = 0
+        self.held = 0
+        self.held_bytes = 0
+        self.spooled = 0
+        self.spooled_bytes = 0
         self.dropped: Counter[str] = Counter()
 
-    def put(self, checked: Checked) -> bool:
+    @property
+    def queued(self) -> int:
+        """Accepted, neither acknowledged nor dropped."""
+        return self.held + self.spooled
+
+    def put(self, checked: Checked) -> None:
         """
-        Stamp and append an event, or drop it by the policy. True: wake the worker.
+        Stamp and append an event, or drop it by the policy.
 
         Waits only where the policy is `block`. A dropped event has its sequence too,
         so that its loss can be seen.
@@ -84,76 +130,165 @@ class Intake:
             else:
                 self._lose(entry, "closed" if self.closed else "queue_full")
             self._evict()
-            return self._must_wake()
+            self._ring()
 
-    def take(self, count: int) -> list[Entry]:
-        """Return the next entries. If none, the next `put` says to wake the worker."""
+    def put_letter(self, letter: DeadLetter, size: int) -> None:
+        """Append a dead letter, or drop it by the policy."""
         with self._lock:
-            count = min(count, len(self._entries))
-            self._idle = not count
-            return [self._entries.popleft() for _ in range(count)]
+            self.accepted += 1
+            if not (self._fits(size) or self._make_room(size)):
+                self.dropped["queue_full"] += 1
+            elif self.closed:
+                self.dropped["closed"] += 1
+            else:
+                self._append(Letter(letter, size, time.time_ns() // 1000))
+            self._ring()
 
-    def oldest(self) -> Entry | None:
-        """Return the next entry and leave it there."""
+    def take(self, count: int) -> list[Entry | Letter | Flush]:
+        """Return what is next, about 1 MiB and `count` at most. For one thread."""
+        taken: list[Entry | Letter | Flush] = []
+        size = 0
         with self._lock:
-            return self._entries[0] if self._entries else None
+            self._idle = not self._queue
+            while self._queue and len(taken) < count and size < _TAKE_BYTES:
+                one = self._queue.popleft()
+                taken.append(one)
+                size += one.size
+        return taken
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait for something to take, or for `ring`. False: that took too long."""
+        with contextlib.suppress(Empty):
+            self._bell.get(timeout=timeout_s)
+            return True
+        return False
+
+    def ring(self) -> None:
+        """End a `wait`."""
+        self._bell.put(None)
+
+    def oldest(self) -> int | None:
+        """Return when the first in the queue was accepted, in us."""
+        with self._lock:
+            waiting = (one for one in self._queue if not isinstance(one, Flush))
+            return next((one.recorded_at for one in waiting), None)
 
     def is_over(self) -> bool:
-        """Tell whether the worker must drop what is oldest (policy drop_oldest)."""
+        """Tell whether what is oldest must be dropped (policy drop_oldest)."""
         limits = self._settings
         return limits.on_full == "drop_oldest" and (
-            self.queued > limits.queue_max_events
-            or self.queued_bytes > limits.queue_max_bytes
+            self.held > limits.queue_max_events
+            or self.held_bytes > limits.queue_max_bytes
         )
 
-    def acknowledge(self, entries: Sequence[Entry]) -> bool:
-        """Settle entries as delivered. True: wake the worker."""
+    def weigh(self, size: int, encoded: int) -> None:
+        """Count `encoded` bytes in place of the `size` that events had."""
         with self._lock:
             if not self._over:
-                self.acknowledged += len(entries)
-                self._settle(entries)
-            return self._must_wake()
+                self.held_bytes += encoded - size
 
-    def drop(self, entries: Sequence[Entry], reason: str) -> bool:
-        """Settle entries as lost. True: wake the worker."""
+    def release(self, count: int, size: int) -> None:
+        """Take note of what is in the spool now."""
         with self._lock:
-            if not self._over:
-                for entry in entries:
-                    self._lose(entry, reason)
-                self._settle(entries)
-            return self._must_wake()
+            if self._settle(count, size, spooled=False):
+                self.spooled += count
+                self.spooled_bytes += size
+                self._settled()
+            self._ring()
+
+    def acknowledge(self, count: int, size: int, *, spooled: bool) -> None:
+        """Settle what was delivered."""
+        with self._lock:
+            if self._settle(count, size, spooled=spooled):
+                self.acknowledged += count
+                self._is_stuck = False
+                self._settled()
+            self._ring()
+
+    def drop(
+        self,
+        lost: Sequence[Loss | None],
+        size: int,
+        reason: str,
+        *,
+        spooled: bool = False,
+    ) -> None:
+        """
+        Settle some as lost; None stands for what was no event.
+
+        After the reason `spool_full`, gaps are kept until something is delivered: till
+        then they would be lost as well.
+        """
+        with self._lock:
+            if self._settle(len(lost), size, spooled=spooled):
+                self.dropped[reason] += len(lost)
+                for one in lost:
+                    if one is not None:
+                        self._gaps.note(one, reason)
+                self._is_stuck = self.spooled > 0 and (
+                    self._is_stuck or reason == "spool_full"
+                )
+                self._settled()
+            self._ring()
+
+    def note(self, lost: Sequence[Loss | None], reason: str) -> None:
+        """Tell the loss of events of another producer."""
+        with self._lock:
+            for one in lost:
+                if one is not None:
+                    self._gaps.note(one, reason)
+            self._tell()
+            self._ring()
 
     def flush(self) -> Future[bool]:
         """Return what becomes True when all that was accepted so far is settled."""
         with self._lock:
             if self._over:
                 return self._end
-            flush = _Flush(self.accepted, self.queued)
-            if not flush.is_over():
+            flush = Flush()
+            if self.queued:
+                self._flushes = [one for one in self._flushes if not one.future.done()]
                 self._flushes.append(flush)
+                self._queue.append(flush)
+            else:
+                resolve(flush.future, result=True)
+            self._ring()
             return flush.future
 
-    def close(self) -> tuple[Future[bool], bool]:
+    def close(self) -> Future[bool]:
         """
         Accept no more, and end the runs when all else is settled.
 
         Returns what becomes True when nothing is left to do, False when it was
-        abandoned; and whether the worker must be woken.
+        abandoned.
         """
         with self._lock:
             self.closed = True
             self._room.notify_all()
             self._tell()
-            return self._end, self._must_wake()
+            self._ring()
+            return self._end
+
+    def end(self) -> None:
+        """End the runs at once: what is queued now is all that there will be."""
+        with self._lock:
+            self.closed = True
+            self._room.notify_all()
+            if self._over or self._ending:
+                return
+            for event in self._gaps.take(self._settings.queue_max_events):
+                self._append_own(event)
+            self._mark()
+            self._ending = True
 
     def abandon(self) -> int:
-        """Drop whatever is not settled, and return its number."""
+        """Drop what is neither settled nor in the spool, and return its number."""
         with self._lock:
             self._over = self.closed = True
-            lost, self.queued, self.queued_bytes = self.queued, 0, 0
+            lost, self.held, self.held_bytes = self.held, 0, 0
             if lost:
                 self.dropped["closed"] += lost
-            self._entries.clear()
+            self._queue.clear()
             for flush in self._flushes:
                 resolve(flush.future, result=False)
             self._flushes.clear()
@@ -166,16 +301,18 @@ class Intake:
             return {
                 "accepted": self.accepted,
                 "queued": self.queued,
-                "queued_bytes": self.queued_bytes,
+                "queued_bytes": self.held_bytes + self.spooled_bytes,
+                "spooled": self.spooled,
+                "spooled_bytes": self.spooled_bytes,
                 "acknowledged": self.acknowledged,
                 "dropped": dict(self.dropped),
             }
 
     def _fits(self, size: int, share: float = 1.0) -> bool:
         limits = self._settings
-        return not self.queued or (
-            self.queued < limits.queue_max_events * share
-            and self.queued_bytes + size <= limits.queue_max_bytes * share
+        return not self.held or (
+            self.held < limits.queue_max_events * share
+            and self.held_bytes + size <= limits.queue_max_bytes * share
         )
 
     def _make_room(self, size: int) -> bool:
@@ -192,19 +329,19 @@ class Intake:
         run = self._sequences.advance(checked.event.session_id)
         self.accepted += 1
         return Entry(
-            self.accepted,
             checked.event,
             checked.attributes,
             checked.size,
             run.producer_id,
             run.sequence,
             time.time_ns() // 1000,
+            checked.content,
         )
 
-    def _append(self, entry: Entry) -> None:
-        self._entries.append(entry)
-        self.queued += 1
-        self.queued_bytes += entry.size
+    def _append(self, one: Entry | Letter) -> None:
+        self._queue.append(one)
+        self.held += 1
+        self.held_bytes += one.size
 
     def _append_own(self, event: AuditEvent) -> None:
         checked = Checked(event, event.attributes, EMPTY_BYTES)
@@ -212,7 +349,7 @@ class Intake:
 
     def _lose(self, entry: Entry, reason: str) -> None:
         self.dropped[reason] += 1
-        self._gaps.note(entry.event, entry.producer_id, entry.sequence, reason)
+        self._gaps.note(loss(entry), reason)
 
     def _evict(self) -> None:
         session_id = self._sequences.crowded()
@@ -222,56 +359,45 @@ class Intake:
             self._append_own(_close_mark(session_id))
         self._sequences.evict(session_id)
 
-    def _settle(self, entries: Sequence[Entry]) -> None:
-        self.queued -= len(entries)
-        self.queued_bytes -= sum(entry.size for entry in entries)
-        self._flushes = [one for one in self._flushes if not one.settle(entries)]
+    def _settle(self, count: int, size: int, *, spooled: bool) -> bool:
+        if spooled:
+            self.spooled -= count
+            self.spooled_bytes -= size
+        elif not self._over:
+            self.held -= count
+            self.held_bytes -= size
+        return spooled or not self._over
+
+    def _settled(self) -> None:
         if self._settings.on_full == "block":
             self._room.notify_all()
         self._tell()
 
     def _tell(self) -> None:
         """Append gaps if there is room; in the end close marks; then end the close."""
-        if self._over:
+        if self._over or self._ending:
             return
-        if self._gaps and self._fits(0, _ROOM):
-            room = math.ceil(self._settings.queue_max_events * _ROOM) - self.queued
+        if self._gaps and not self._is_stuck and self._fits(0, _ROOM):
+            room = math.ceil(self._settings.queue_max_events * _ROOM) - self.held
             for event in self._gaps.take(room):
                 self._append_own(event)
                 self._evict()
         if self.closed and not self.queued:
-            if not self._marked:
-                self._marked = True
-                for session_id in self._sequences:
-                    self._append_own(_close_mark(session_id))
+            self._mark()
             if not self.queued:
                 self._over = True
                 resolve(self._end, result=True)
 
-    def _must_wake(self) -> bool:
-        wake = self._idle and bool(self._entries)
-        self._idle = self._idle and not wake
-        return wake
+    def _mark(self) -> None:
+        if not self._marked:
+            self._marked = True
+            for session_id in self._sequences:
+                self._append_own(_close_mark(session_id))
 
-
-class _Flush:
-    """Waits until all entries up to an ordinal are settled."""
-
-    def __init__(self, ordinal: int, unsettled: int) -> None:
-        self._ordinal = ordinal
-        self._unsettled = unsettled
-        self.future: Future[bool] = Future()
-
-    def settle(self, entries: Sequence[Entry]) -> bool:
-        """Take note of settled entries. True: it is over."""
-        self._unsettled -= sum(entry.ordinal <= self._ordinal for entry in entries)
-        return self.is_over()
-
-    def is_over(self) -> bool:
-        """Tell whether nothing is left to wait for, and resolve the future if so."""
-        if self._unsettled <= 0:
-            resolve(self.future, result=True)
-        return self._unsettled <= 0
+    def _ring(self) -> None:
+        if self._idle and self._queue:
+            self._idle = False
+            self.ring()
 
 
 def resolve(future: Future[bool], *, result: bool) -> None:

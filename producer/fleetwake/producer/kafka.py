@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,14 @@ from fleetwake.producer.transport import (
 from fleetwake.schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
+
+    from aiokafka import TopicPartition
 
     from fleetwake.producer.settings import KafkaSettings
     from fleetwake.producer.transport import OutgoingRecord
 
-__all__ = ["KafkaTransport", "read_topic"]
+__all__ = ["KafkaTransport", "follow_topic", "read_topic"]
 
 # What aiokafka and the layers below it raise. It asserts that a partition exists.
 _CLIENT_ERRORS = (KafkaError, OSError, AssertionError, ValueError)
@@ -47,8 +50,12 @@ _REQUEST_TIMEOUT_MS = 30_000
 # A topic that has no metadata after this is missing.
 _METADATA_TIMEOUT_MS = 5_000
 
+# So long until a reader notices more partitions.
+_METADATA_MAX_AGE_MS = 60_000
+
 _READ_S = 20.0
 _CLOSE_S = 0.05
+_STOP_S = 0.5
 
 
 class KafkaTransport:
@@ -193,7 +200,7 @@ class _QuietInProducers(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Pass what other threads log, and everything where DEBUG is wanted."""
-        ours = record.threadName == THREAD_NAME
+        ours = (record.threadName or "").startswith(THREAD_NAME)
         return not ours or logging.getLogger("fleetwake.producer").isEnabledFor(
             logging.DEBUG
         )
@@ -206,3 +213,70 @@ def _quieten() -> None:
     for name in tuple(logging.root.manager.loggerDict):
         if name.startswith("aiokafka"):
             logging.getLogger(name).addFilter(quiet)
+
+
+async def follow_topic(
+    settings: KafkaSettings, topic: str, *, poll_s: float = 1.0
+) -> AsyncGenerator[tuple[list[tuple[bytes | None, bytes | None]], float | None]]:
+    """
+    Yield the keys and values of a topic, all of it and then for ever what comes.
+
+    With them the monotonic time at which nothing was missing; None while the log holds
+    more, or does not answer: this waits for it. Yields at least once per `poll_s`, and
+    more often while there is something. Without a group, so nothing is committed.
+
+    Raises:
+        TopicMissingError: there is no such topic.
+        TransportError: nobody answers at the start, or the topic is not the one that it
+            was (made anew, more partitions): what was read is of no use, begin anew.
+    """
+    _quieten()
+    consumer: AIOKafkaConsumer | None = None
+    try:
+        async with asyncio.timeout(_READ_S):
+            consumer = AIOKafkaConsumer(
+                topic,
+                **settings.client_options(),
+                group_id=None,
+                enable_auto_commit=False,
+                # What we did not begin at its beginning is an error.
+                auto_offset_reset="none",
+                request_timeout_ms=_METADATA_TIMEOUT_MS,
+                metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+            )
+            await consumer.start()
+            await consumer.seek_to_beginning()
+        heard = _Heard(consumer)
+        while True:
+            polled = await consumer.getmany(timeout_ms=round(poll_s * 1000))
+            records = [(one.key, one.value) for some in polled.values() for one in some]
+            yield records, await heard.at()
+    except UnknownTopicOrPartitionError as error:
+        raise TopicMissingError(topic) from error
+    except _CLIENT_ERRORS as error:
+        raise TransportError(f"cannot follow {topic}: {error!r}") from error
+    finally:
+        if consumer is not None:
+            with contextlib.suppress(TimeoutError, *_CLIENT_ERRORS):
+                await asyncio.wait_for(consumer.stop(), _STOP_S)
+
+
+class _Heard:
+    """When each partition's leader answered last, by our clock."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._answers: dict[TopicPartition, tuple[int | None, float]] = {}
+
+    async def at(self) -> float | None:
+        """Since when all answers are known; None while we are behind one of them."""
+        partitions = self._consumer.assignment()
+        for partition in partitions:
+            end = self._consumer.highwater(partition)
+            if end is None or await self._consumer.position(partition) < end:
+                return None
+            answer = self._consumer.last_poll_timestamp(partition)
+            if answer != self._answers.get(partition, (None, 0.0))[0]:
+                self._answers[partition] = answer, time.monotonic()
+        ages = [self._answers[partition][1] for partition in partitions]
+        return min(ages, default=None)

@@ -1,4 +1,4 @@
-"""The records of one partition on their way: encoded, in order, not acknowledged."""
+"""The records of one partition on their way: in order, not acknowledged."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleetwake.producer.intake import Entry
-    from fleetwake.producer.transport import OutgoingRecord
+    from fleetwake.producer.consignment import Consignment
+    from fleetwake.producer.spool import Spooled
 
-__all__ = ["Encoded", "Lane"]
+__all__ = ["Lane", "Waiting", "size_of"]
 
 # Of a record in a batch beside key and value: lengths, deltas, the digest header.
 _RECORD_OVERHEAD: Final = 80
 
 
-class Encoded(NamedTuple):
-    """An event as a record, with its stamps."""
+def size_of(record: Spooled) -> int:
+    """Bytes of a record in a batch, roughly."""
+    return len(record.key) + len(record.value) + _RECORD_OVERHEAD
 
-    entry: Entry
-    record: OutgoingRecord
+
+class Waiting(NamedTuple):
+    """A record on its way."""
+
+    record: Spooled
+    consignment: Consignment
+    size: int
 
 
 class Lane:
@@ -36,13 +42,15 @@ class Lane:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Encoded] = deque()
-        self._under_way: list[Encoded] = []
+        self._waiting: deque[Waiting] = deque()
+        self._under_way: list[Waiting] = []
         self._suspects = 0
         self._at_most = 0
+        self.size = 0
+        """Of all records, in bytes."""
         self.filled = asyncio.Event()
 
-    def __iter__(self) -> Iterator[Encoded]:
+    def __iter__(self) -> Iterator[Waiting]:
         """Iterate over all records, oldest first."""
         yield from self._under_way
         yield from self._waiting
@@ -53,7 +61,7 @@ class Lane:
         return bool(self._under_way)
 
     @property
-    def oldest(self) -> Encoded | None:
+    def oldest(self) -> Waiting | None:
         """The oldest record. From any thread."""
         try:
             return self._under_way[0]
@@ -61,29 +69,31 @@ class Lane:
             return self.next
 
     @property
-    def next(self) -> Encoded | None:
+    def next(self) -> Waiting | None:
         """The oldest record that is not on its way."""
         try:
             return self._waiting[0]
         except IndexError:
             return None
 
-    def append(self, encoded: Encoded) -> None:
+    def append(self, waiting: Waiting) -> None:
         """Add a record behind all others."""
-        self._waiting.append(encoded)
+        self._waiting.append(waiting)
+        self.size += waiting.size
         self.filled.set()
 
-    def pop(self) -> Encoded:
+    def pop(self) -> Waiting:
         """Remove the oldest record that is not on its way."""
-        return self._waiting.popleft()
+        waiting = self._waiting.popleft()
+        self.size -= waiting.size
+        return waiting
 
-    def load(self, max_bytes: int) -> list[Encoded]:
+    def load(self, max_bytes: int) -> list[Waiting]:
         """Put the next batch on its way: one record at least, if there is one."""
         most = self._at_most if self._suspects else len(self._waiting)
         size = 0
         while self._waiting and len(self._under_way) < most:
-            _, (key, value, _) = self._waiting[0]
-            size += len(key) + len(value) + _RECORD_OVERHEAD
+            size += self._waiting[0].size
             if self._under_way and size > max_bytes:
                 break
             self._under_way.append(self._waiting.popleft())
@@ -91,9 +101,10 @@ class Lane:
             self.filled.clear()
         return self._under_way
 
-    def arrived(self) -> list[Encoded]:
+    def arrived(self) -> list[Waiting]:
         """Take the batch that was on its way out of the lane; it was acknowledged."""
         batch, self._under_way = self._under_way, []
+        self.size -= sum([one.size for one in batch])
         self._suspects = max(0, self._suspects - len(batch))
         self._at_most = min(2 * self._at_most, self._suspects)
         return batch
@@ -107,7 +118,7 @@ class Lane:
         if self._waiting:
             self.filled.set()
 
-    def refused(self) -> list[Encoded]:
+    def refused(self) -> list[Waiting]:
         """
         Restore the batch and send less of it next time.
 

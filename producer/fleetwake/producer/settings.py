@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from fleetwake.producer.policy import Policy  # noqa: TC001  # pydantic reads it
 from fleetwake.schemas.errors import ConfigurationError
 from fleetwake.schemas.topics import (
     DEFAULT_PARTITIONS,
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
     from fleetwake.schemas.topics import Topic
 
 __all__ = [
+    "ContentSettings",
     "KafkaSettings",
     "ProducerSettings",
     "RegistrySettings",
     "SettingsBase",
     "config_file",
 ]
+
+# BLAKE2b takes no longer one.
+_MAX_KEY_BYTES: Final = 64
 
 
 def config_file() -> Path:
@@ -174,14 +180,32 @@ class ProducerSettings(SettingsBase):
         env_prefix="FLEETWAKE_PRODUCER_", toml_table_header=("producer",)
     )
 
+    durability: Literal["spool", "memory"] = Field(
+        default="spool",
+        description="Where events wait for Kafka: on disk, or with the process.",
+    )
     queue_max_events: int = Field(
-        default=20_000, ge=1, description="Events accepted and not yet acknowledged."
+        default=20_000, ge=1, description="Events in memory that wait for the spool."
     )
     queue_max_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1, description="The same in bytes, roughly."
     )
     on_full: Literal["drop_newest", "drop_oldest", "block"] = Field(
-        default="drop_newest", description="When the queue is full. Drops are counted."
+        default="drop_newest",
+        description="When queue or spool is full. Drops are counted.",
+    )
+    spool_dir: Path | None = Field(
+        default=None, description="Of the spools. Default: `spool` in FLEETWAKE_HOME."
+    )
+    spool_max_bytes: int = Field(
+        default=1024**3, ge=1024 * 1024, description="Of one process's spool."
+    )
+    spool_max_age_s: float = Field(
+        default=7 * 86_400.0, gt=0, description="Older events in it are dropped."
+    )
+    spool_durable: bool = Field(
+        default=False,
+        description="Survive a loss of power too, not only a crash: slower.",
     )
     block_timeout_s: float = Field(
         default=1.0, gt=0, description="The longest that emit waits with on_full=block."
@@ -192,10 +216,15 @@ class ProducerSettings(SettingsBase):
         le=MAX_RECORD_BYTES,
         description="Of one batch to one partition, uncompressed.",
     )
-    linger_s: float = Field(
+    commit_s: float = Field(
         default=0.005,
         ge=0,
-        description="From the first event after a pause to the first send.",
+        description="From the first event after a pause to its commit to the spool.",
+    )
+    linger_s: float = Field(
+        default=0.02,
+        ge=0,
+        description="From the first commit after a pause to the first send.",
     )
     compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = Field(
         default="zstd", description="Of a batch."
@@ -222,6 +251,72 @@ class ProducerSettings(SettingsBase):
     environment: str | None = Field(
         default=None, description="production, staging, ...: where an event names none."
     )
+
+
+class ContentSettings(SettingsBase):
+    """What of the content leaves the process. Environment: `FLEETWAKE_CONTENT_...`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLEETWAKE_CONTENT_", toml_table_header=("content",)
+    )
+
+    policy: Policy = Field(
+        default="full", description="full, metadata, hash or none (docs/content.md)."
+    )
+    tools: dict[str, Policy] = Field(
+        default={},
+        description="The policy of single tools, by name or glob.",
+    )
+    redact: bool = Field(default=True, description="Take credentials out.")
+    redact_names: tuple[str, ...] = Field(
+        default=(), description="More names (keys, headers) whose values are secret."
+    )
+    redact_patterns: dict[str, str] = Field(
+        default={},
+        description="More regular expressions, by the name of what they find.",
+    )
+    max_payload_bytes: int = Field(
+        default=256 * 1024,
+        ge=1024,
+        le=MAX_RECORD_BYTES * 3 // 4,
+        description="Of a payload; of a longer one long strings are cut.",
+    )
+    digest_key: SecretStr | None = Field(
+        default=None, description="Keys the digests, 64 bytes at most. None: no key."
+    )
+    hot_session_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Events per second and session that keep their payload. None: all.",
+    )
+    hot_session_burst: int = Field(
+        default=200, ge=1, description="Events of a session that may come at once."
+    )
+
+    @field_validator("redact_patterns")
+    @classmethod
+    def _check_patterns(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for name, pattern in patterns.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"pattern {name!r}: {error}") from error
+        return patterns
+
+    @field_validator("digest_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key and len(key.get_secret_value().encode()) > _MAX_KEY_BYTES:
+            raise ValueError(f"it has more than {_MAX_KEY_BYTES} bytes")
+        return key
+
+    def key(self) -> bytes:
+        """The key of digests, or no bytes."""
+        return self.digest_key.get_secret_value().encode() if self.digest_key else b""
+
+    def patterns(self) -> dict[str, re.Pattern[str]]:
+        """The patterns, compiled."""
+        return {name: re.compile(text) for name, text in self.redact_patterns.items()}
 
 
 class RegistrySettings(SettingsBase):

@@ -7,10 +7,10 @@ import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["DeliveryStatistics", "ErrorLog"]
 
@@ -24,7 +24,8 @@ class DeliveryStatistics:
     Counts since the producer (in this process) began.
 
     `accepted == acknowledged + queued + sum(dropped.values())` at any time. Accepted
-    are the valid events given to `emit` and the producer's own gaps and close marks.
+    are the valid events and dead letters given to the producer, and its own gaps and
+    close marks.
     """
 
     producer_id: str
@@ -33,19 +34,70 @@ class DeliveryStatistics:
     """Accepted, neither acknowledged nor dropped."""
     queued_bytes: int
     """Of these, roughly."""
+    spooled: int
+    """Those of the queued that are on disk: they outlive the process."""
+    spooled_bytes: int
     sent: int
     """Records given to the Kafka client, again after a failure included."""
     acknowledged: int
+    adopted: int
+    """Records of producers that ended that were acknowledged. Not in the others."""
     dropped: Mapping[str, int]
-    """By reason: queue_full, not_encodable, too_large, refused (by Kafka), closed."""
+    """
+    By reason: queue_full, spool_full, expired, not_encodable, too_large, refused (by
+    Kafka), letters_full, unreadable, closed.
+    """
+    unreadable: int
+    """Records that were found damaged in spools, ours or adopted, and given up."""
     invalid: int
     """Events that `emit` refused, so that they were never accepted."""
     errors: Mapping[str, int]
-    """Everything that went wrong, by kind."""
+    """Everything that went wrong, by kind. `spool`: it could not be written or read."""
     last_error: str | None
     oldest_age_s: float
     """How long the oldest queued event has waited; 0.0 where nothing is queued."""
     connected: bool
+
+    def prometheus(self) -> str:
+        """Return the counts in the Prometheus text format, labelled by producer_id."""
+        return "".join(_exposition(self))
+
+
+# Field -> suffix, type, help.
+_METRICS: Final = {
+    "accepted": ("accepted_total", "counter", "Events accepted."),
+    "acknowledged": ("acknowledged_total", "counter", "Events acknowledged by Kafka."),
+    "sent": ("sent_total", "counter", "Records sent, again after failures included."),
+    "adopted": ("adopted_total", "counter", "Records of ended producers delivered."),
+    "unreadable": ("unreadable_total", "counter", "Damaged records in spools."),
+    "invalid": ("invalid_total", "counter", "Events that emit refused."),
+    "dropped": ("dropped_total", "counter", "Events dropped, by reason."),
+    "errors": ("errors_total", "counter", "What went wrong, by kind."),
+    "queued": ("queued_events", "gauge", "Events neither acknowledged nor dropped."),
+    "queued_bytes": ("queued_bytes", "gauge", "The same in bytes, roughly."),
+    "spooled": ("spooled_events", "gauge", "Those of the queued that are on disk."),
+    "spooled_bytes": ("spooled_bytes", "gauge", "The same in bytes, roughly."),
+    "oldest_age_s": ("oldest_age_seconds", "gauge", "How long the oldest has waited."),
+    "connected": ("connected", "gauge", "1 while the last send was acknowledged."),
+}
+_LABELS: Final = {"dropped": "reason", "errors": "kind"}
+
+
+def _exposition(statistics: DeliveryStatistics) -> Iterator[str]:
+    producer = f'producer_id="{statistics.producer_id}"'
+    for field, (suffix, kind, text) in _METRICS.items():
+        name = f"fleetwake_producer_{suffix}"
+        yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+        found = getattr(statistics, field)
+        if field in _LABELS:
+            for word, count in sorted(found.items()):
+                yield f'{name}{{{producer},{_LABELS[field]}="{word}"}} {count}\n'
+        else:
+            yield f"{name}{{{producer}}} {_number(found)}\n"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if isinstance(value, int) else repr(value)
 
 
 class ErrorLog:

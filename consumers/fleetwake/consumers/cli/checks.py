@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import shutil
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -25,16 +27,20 @@ from fleetwake.consumers.cli.cluster import (
 from fleetwake.consumers.cli.exits import EXTRAS, UnreachableError, explained
 from fleetwake.consumers.cli.topics import partition_problems
 from fleetwake.consumers.home import home
+from fleetwake.producer.home import spool_folder
 from fleetwake.producer.settings import (
     KafkaSettings,
     ProducerSettings,
     RegistrySettings,
 )
+from fleetwake.producer.spool import spools
 from fleetwake.schemas.errors import FleetwakeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from importlib.metadata import EntryPoint
+
+    from fleetwake.producer.spool import SpoolSummary
 
 __all__ = ["Check", "all_checks"]
 
@@ -63,6 +69,8 @@ async def all_checks() -> AsyncIterator[Check]:
         yield check
     if any(check.verdict == "fail" for check in settings):
         return  # what follows would fail for the same reason
+    for check in _producers():
+        yield check
     kafka = kafka_settings()
     if not is_configured(KafkaSettings()):
         for check in _embedded():
@@ -118,6 +126,53 @@ def _settings() -> Iterator[Check]:
     if not wrong and KafkaSettings().security_protocol == "SASL_PLAINTEXT":
         found = "SASL_PLAINTEXT: the password travels without TLS"
         yield Check("security", "warn", found, "use SASL_SSL where the cluster has it")
+
+
+def _producers() -> Iterator[Check]:
+    """The producers of this machine that have a spool, and what ended ones left."""
+    folder = spool_folder(ProducerSettings())
+    found = [one for sub in sorted(folder.glob("*/")) for one in spools(sub)]
+    for one in found:
+        if one.alive:
+            yield _producer(one)
+        elif one.events:
+            age = _age(one.oldest_recorded_at)
+            yield Check(
+                "spool",
+                "warn",
+                f"process {one.pid} ended and left {one.events:,} events{age} in "
+                f"{one.path}",
+                "the next producer on this machine with the same Kafka delivers them",
+            )
+    if not found:
+        yield Check("producers", "ok", f"none has a spool in {folder}")
+
+
+def _producer(spool: SpoolSummary) -> Check:
+    name = f"process {spool.pid}, producer {spool.producer_id}: "
+    try:
+        told = json.loads(spool.statistics or "")
+        dropped: dict[str, int] = told["dropped"]
+        counts = [
+            f"{told[count]:,} {count}"
+            for count in ("accepted", "acknowledged", "sent", "queued", "spooled")
+        ]
+        counts += [f"{count:,} dropped ({why})" for why, count in dropped.items()]
+        problem = f"; last error: {told['last_error']}" if told["last_error"] else ""
+        is_well = bool(told["connected"]) and not dropped
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Check("producer", "ok", f"{name}has told nothing yet")
+    found = name + ", ".join(counts) + _age(spool.oldest_recorded_at) + problem
+    if is_well:
+        return Check("producer", "ok", found)
+    advice = "see the agent's log, and whether its Kafka answers; then raise "
+    return Check("producer", "warn", found, advice + "FLEETWAKE_PRODUCER_SPOOL_MAX_...")
+
+
+def _age(recorded_at: int | None) -> str:
+    if recorded_at is None:
+        return ""
+    return f", the oldest {max(0.0, time.time() - recorded_at / 1e6):,.0f} s old"
 
 
 def _load_service(point: EntryPoint) -> object:

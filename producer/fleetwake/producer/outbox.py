@@ -1,0 +1,350 @@
+"""What was encoded and is not settled: between the writer and the delivery."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fleetwake.producer.consignment import Consignment, finished, loss_of, waiting
+from fleetwake.producer.intake import Flush, resolve
+from fleetwake.producer.lane import size_of
+from fleetwake.producer.spool import SpoolError, SpoolFullError
+from fleetwake.schemas.errors import FleetwakeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetwake.producer.intake import Intake
+    from fleetwake.producer.lane import Waiting
+    from fleetwake.producer.spool import Spool, Spooled
+    from fleetwake.producer.statistics import ErrorLog
+
+__all__ = ["Outbox"]
+
+logger = logging.getLogger("fleetwake.producer")
+
+# Spooled records that are in memory as well, on their way or about to be.
+_WINDOW_BYTES: Final = 8 * 1024 * 1024
+_READ_BYTES: Final = 1024 * 1024
+
+# A spool that cannot be written is tried again after this.
+_AGAIN_S: Final = 1.0
+
+_FULL_POLL_S: Final = 0.005
+
+# So long the delivery may take to drop what is oldest.
+_DROP_S: Final = 0.5
+
+
+class _Parcel(NamedTuple):
+    """A consignment that nobody has taken yet."""
+
+    consignment: Consignment
+    records: Sequence[Spooled]
+
+
+class _Stretch:
+    """Batches that only the spool has: those with a number in after < n <= last."""
+
+    __slots__ = ("after", "last")
+
+    def __init__(self, after: int, last: int) -> None:
+        self.after = after
+        self.last = last
+
+
+class Outbox:
+    """
+    Takes records from the writer's thread and gives them to the delivery's, in order.
+
+    With a spool they are on disk when `put` returns, and at most `_WINDOW_BYTES` of
+    them are in memory as well: when the delivery falls behind that, `tend` reads from
+    the spool. Where the spool cannot be made or written, and where there is none, they
+    stay in memory, and count against the bounds of the intake until they are settled.
+
+    Delivery guarantees: what is in the spool outlives the process. What `drop_oldest`
+    gives up is not on its way: of what is in memory the delivery gives it up. All of
+    the disk is the writer's; the delivery's methods touch memory only.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        errors: ErrorLog,
+        *,
+        on_full: str,
+        open_spool: Callable[[], Spool] | None,
+        deliver: Callable[[], None],
+    ) -> None:
+        self._intake = intake
+        self._errors = errors
+        self._on_full = on_full
+        self._open_spool = open_spool
+        self._deliver = deliver
+        self._again_at = 0.0
+        # Stretches are the writer's; the delivery stops in front of them.
+        self._queue: deque[_Parcel | _Stretch | Flush] = deque()
+        self._lock = threading.Lock()
+        self._window = 0
+        self._in_memory: dict[int, Consignment] = {}
+        # Numbers of batches that are settled, but still in the spool.
+        self._done: deque[int] = deque()
+        self._flushes: list[Flush] = []
+        self._ordinal = 0
+        self._outstanding = 0
+        self._stopping = False
+        self.excess = 0
+        """Bytes that the delivery shall drop, the oldest first."""
+        self.spool: Spool | None = None
+        self.unreadable = 0
+
+    @property
+    def has_spool(self) -> bool:
+        """Tell whether what is put now outlives the process, as far as is known."""
+        return self._open_spool is not None and time.monotonic() >= self._again_at
+
+    # The writer's side.
+
+    def put(self, records: Sequence[Spooled], held: int) -> None:
+        """Take records, which took `held` bytes in the intake."""
+        size = sum(map(size_of, records))
+        self._intake.weigh(held, size)
+        try:
+            number = self._append(records)
+        except SpoolFullError as error:
+            self._errors.note("spool_full", error)
+            self._intake.drop(list(map(loss_of, records)), size, "spool_full")
+            return
+        if number:
+            self._intake.release(len(records), size)
+        if number and self._window + size > _WINDOW_BYTES:
+            self._leave(number)
+        else:
+            consignment = Consignment(self, number, len(records), size)
+            self._keep(consignment)
+            self._queue.append(_Parcel(consignment, records))
+
+    def mark(self, flush: Flush) -> None:
+        """Resolve a flush when all that was put before is settled."""
+        self._queue.append(flush)
+
+    def tend(self) -> bool:
+        """Do what is due on the disk. True: there is more for the delivery."""
+        self._forget_done()
+        return self._read()
+
+    def expire(self, before: int) -> None:
+        """Give up what is in the spool since before a time in microseconds."""
+        if (spool := self.spool) is None:
+            return
+        spared = self._spare()
+        while self._give_up(lambda: spool.drop_before(before, spare=spared), "expired"):
+            pass
+
+    def stop(self) -> None:
+        """Wait no longer for room in the spool. From any thread."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Leave what is not settled to the next process. After the delivery ended."""
+        self._forget_done()
+        if self.spool is not None:
+            self.spool.close()
+
+    def _append(self, records: Sequence[Spooled]) -> int:
+        spool = self._spool()
+        while spool is not None:
+            try:
+                number = spool.append(records).number
+            except SpoolFullError as error:
+                if not self._make_room(spool, error.missing):
+                    raise
+            except Exception as error:  # noqa: BLE001  # whatever it is, go on in memory
+                self._fail(error)
+                break
+            else:
+                if self._errors.over("spool"):
+                    logger.info("Writing to the spool again.")
+                self._errors.over("spool_full")
+                return number
+        return 0
+
+    def _spool(self) -> Spool | None:
+        if self._open_spool is None or not self.has_spool:
+            return None
+        if self.spool is None:
+            try:
+                self.spool = self._open_spool()
+            except Exception as error:  # noqa: BLE001  # whatever it is, go on in memory
+                self._fail(error)
+        return self.spool
+
+    def _fail(self, error: Exception) -> None:
+        known = isinstance(error, FleetwakeError)
+        # Not the text of an error that is not ours: it may hold content.
+        self._errors.note("spool", error if known else type(error).__name__)
+        self._again_at = time.monotonic() + _AGAIN_S
+
+    def _make_room(self, spool: Spool, missing: int) -> bool:
+        if self._on_full == "drop_oldest":
+            return self._drop_oldest(spool, missing)
+        if self._on_full == "block" and not self._stopping:
+            time.sleep(_FULL_POLL_S)
+            self._forget_done()
+            return True
+        return False
+
+    def _drop_oldest(self, spool: Spool, missing: int) -> bool:
+        before = spool.bytes
+        give_up_at = time.monotonic() + _DROP_S
+        self.excess = missing
+        while self._in_memory and time.monotonic() < give_up_at:
+            self._deliver()
+            time.sleep(_FULL_POLL_S)
+            self._forget_done()
+            if spool.bytes < before:
+                return True
+        self.excess = 0
+        spared = self._spare()
+        return self._give_up(
+            lambda: spool.drop_oldest(missing, spare=spared), "spool_full"
+        )
+
+    def _give_up(self, drop: Callable[[], Sequence[Spooled]], reason: str) -> bool:
+        try:
+            lost = drop()
+        except SpoolError as error:
+            self._fail(error)
+            return False
+        if lost:
+            size = sum(map(size_of, lost))
+            self._intake.drop(list(map(loss_of, lost)), size, reason, spooled=True)
+        return bool(lost)
+
+    def _spare(self) -> frozenset[int]:
+        with self._lock:
+            return frozenset(self._in_memory)
+
+    def _forget_done(self) -> None:
+        numbers = [self._done.popleft() for _ in range(len(self._done))]
+        if numbers and self.spool is not None:
+            self.spool.settle(numbers)
+            with self._lock:
+                for number in numbers:
+                    del self._in_memory[number]
+
+    def _leave(self, number: int) -> None:
+        last = self._queue[-1] if self._queue else None
+        if isinstance(last, _Stretch):
+            last.last = number
+        else:
+            self._queue.append(_Stretch(number - 1, number))
+
+    def _read(self) -> bool:
+        """Put batches in place of a stretch, once the delivery has come to it."""
+        stretch = self._queue[0] if self._queue else None
+        spool = self.spool
+        if not isinstance(stretch, _Stretch) or spool is None:
+            return False
+        found: list[_Parcel] = []
+        while self._window < _WINDOW_BYTES and stretch.after < stretch.last:
+            try:
+                batches = spool.read(stretch.after, max_bytes=_READ_BYTES)
+            except SpoolError as error:
+                self._errors.note("spool", error)
+                break
+            batches = [one for one in batches if one.number <= stretch.last]
+            stretch.after = batches[-1].number if batches else stretch.last
+            for number, records, *_ in batches:
+                size = sum(map(size_of, records))
+                consignment = Consignment(self, number, len(records), size)
+                self._keep(consignment)
+                found.append(_Parcel(consignment, records))
+        self._count_unreadable(spool)
+        with self._lock:
+            if stretch.after >= stretch.last:
+                self._queue.popleft()
+            self._queue.extendleft(reversed(found))
+        return bool(found)
+
+    def _count_unreadable(self, spool: Spool) -> None:
+        new = spool.unreadable.records - self.unreadable
+        self.unreadable += new
+        if new:
+            lost = [None] * min(new, self._intake.spooled)
+            self._intake.drop(lost, 0, "unreadable", spooled=True)
+
+    def _keep(self, consignment: Consignment) -> None:
+        if consignment.number:
+            with self._lock:
+                self._in_memory[consignment.number] = consignment
+                self._window += consignment.size
+
+    # The delivery's side.
+
+    def take(self) -> list[Waiting]:
+        """Return the next records, if there are any in memory."""
+        while True:
+            with self._lock:
+                if not self._queue or isinstance(self._queue[0], _Stretch):
+                    return []
+                first = self._queue.popleft()
+            if isinstance(first, _Parcel):
+                self._ordinal += 1
+                self._outstanding += 1
+                first.consignment.ordinal = self._ordinal
+                return waiting(first.consignment, first.records)
+            if isinstance(first, Flush):
+                self._begin(first)
+
+    def acknowledge(self, arrived: Sequence[Waiting], /) -> None:
+        """Settle records as delivered."""
+        counts, sizes = [0, 0], [0, 0]
+        for _, consignment, size in arrived:
+            spooled = consignment.number > 0
+            counts[spooled] += 1
+            sizes[spooled] += size
+        for spooled in (False, True):
+            if count := counts[spooled]:
+                self._intake.acknowledge(count, sizes[spooled], spooled=spooled)
+        self._settle(arrived)
+
+    def drop(self, lost: Waiting, reason: str, /) -> None:
+        """Settle a record as lost."""
+        record, consignment, size = lost
+        spooled = consignment.number > 0
+        self.excess -= size
+        self._intake.drop([loss_of(record)], size, reason, spooled=spooled)
+        self._settle([lost])
+
+    def oldest(self) -> int | None:
+        """Return when the oldest that was not taken was accepted, in us."""
+        if self.spool is not None and (spooled := self.spool.oldest_recorded_at):
+            return spooled
+        with contextlib.suppress(IndexError):
+            first = self._queue[0]
+            return first.records[0].recorded_at if isinstance(first, _Parcel) else None
+        return None
+
+    def _begin(self, flush: Flush) -> None:
+        flush.ordinal, flush.unsettled = self._ordinal, self._outstanding
+        self._flushes.append(flush)
+        self._settle([])
+
+    def _settle(self, settled: Sequence[Waiting]) -> None:
+        done = finished(settled)
+        self._outstanding -= len(done)
+        for flush in self._flushes:
+            flush.unsettled -= sum(one.ordinal <= flush.ordinal for one in done)
+            if flush.unsettled <= 0:
+                resolve(flush.future, result=True)
+        self._flushes = [one for one in self._flushes if one.unsettled > 0]
+        if spooled := [one for one in done if one.number]:
+            with self._lock:
+                self._window -= sum(one.size for one in spooled)
+            self._done += [one.number for one in spooled]
+            self._intake.ring()

@@ -1,0 +1,243 @@
+"""
+Takes credentials out of events, texts and bytes before they leave the process.
+
+What stands in their place says what it was: `[redacted:github-pat]`. Where a credential
+is known by the name before it, it is the value that goes: of JSON members, headers
+(also as pairs), `KEY=value` and parts of connection strings.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetwake.producer.redaction.document import Document, is_document, mark
+from fleetwake.producer.redaction.names import NameRules, is_folder, scheme_spans
+from fleetwake.producer.redaction.shapes import SHORTEST_RUN, shape_spans, windows
+from fleetwake.schemas.event import AuditEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from fleetwake.producer.redaction.shapes import Span
+
+__all__ = ["REDACTED", "Redactor"]
+
+REDACTED: Final = "fleetwake.redacted"
+"""The attribute that says how many credentials were taken out of an event."""
+
+_AT: Final = {name: index for index, name in enumerate(AuditEvent._fields)}
+_TEXTS: Final = tuple(
+    _AT[name]
+    for name in (
+        "payload",
+        "arguments_preview",
+        "result_preview",
+        "error_message",
+        "reason",
+    )
+)
+# Their words are given, so there is nothing in them.
+_CLOSED: Final = ("event_type", "severity", "outcome", "error_kind", "digest_basis")
+_IDS: Final = tuple(
+    index
+    for name, index in _AT.items()
+    if "str" in str(AuditEvent.__annotations__[name])
+    and name not in {"attributes", *_CLOSED}
+    and index not in _TEXTS
+)
+_texts = itemgetter(*_TEXTS)
+_ids = itemgetter(*_IDS)
+_ATTRIBUTES: Final = _AT["attributes"]
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PEM_BEGIN: Final = re.compile(
+    r"-----BEGIN[ A-Z0-9_-]{0,100}PRIVATE KEY(?: BLOCK)?-----", re.IGNORECASE
+)
+_PEM_END: Final = re.compile(r"KEY(?: BLOCK)?-----", re.IGNORECASE)
+_ESCAPED: Final = re.compile(r"\\+u00([2-7][0-9a-fA-F])")
+_CACHED_IDS: Final = 8_192
+_CACHED_ID_CHARS: Final = 256
+_MAX_NESTING: Final = 4
+_MARK: Final = "[redacted:"
+
+
+class Redactor:
+    """
+    Takes credentials out. Threads may share it.
+
+    Args:
+        names: beside the built-in ones, of JSON members, headers and variables whose
+            values are secret. Compared without case and punctuation.
+        patterns: beside the built-in ones, by the name that replaces a match. They see
+            8,192 characters at a time.
+        key: for the digest that stands for a credential in an id.
+    """
+
+    def __init__(
+        self,
+        *,
+        names: Sequence[str] = (),
+        patterns: Mapping[str, re.Pattern[str]] | None = None,
+        key: bytes = b"",
+    ) -> None:
+        self._names = NameRules(names)
+        self._patterns = tuple((patterns or {}).items())
+        self._key = key
+        self._harmless_ids: set[str] = set()
+        # No shape of gitleaks is in less; who knows what is in other patterns.
+        self._shortest_id = 0 if self._patterns else SHORTEST_RUN
+        self._cached_id = lru_cache(maxsize=_CACHED_IDS)(self._id)
+
+    def text(self, text: str) -> str:
+        """Return a text, perhaps a JSON document, without credentials."""
+        return self._redacted(text, 0) if self._is_suspect(text) else text
+
+    def data(self, data: bytes) -> bytes:
+        """Return bytes, in UTF-8, UTF-16 or broken, without credentials."""
+        redacted = self._data(data)
+        if redacted == data and b"\0" in data:
+            # UTF-16 or worse: if it hides something, it goes without its zeros.
+            plain = data.replace(b"\0", b"")
+            bare = self._data(plain)
+            return data if bare == plain else bare
+        return redacted
+
+    def event(self, event: AuditEvent) -> AuditEvent:
+        """
+        Return an event without credentials, and with their number in its attributes.
+
+        In ids and other names a credential becomes `[redacted:<what>:<digest>]`: two
+        sessions stay two, and one stays one. There only shapes count, not names.
+        """
+        fields: list[Any] = list(event)
+        count = self._redact_content(fields) if self._has_suspect(event) else 0
+        harmless = self._harmless_ids
+        for at, old in zip(_IDS, _ids(event), strict=True):
+            if old is None or len(old) < self._shortest_id or old in harmless:
+                continue
+            if not _UUID.fullmatch(old):
+                fields[at] = self.name(old)
+                count += fields[at] != old
+                if fields[at] == old and len(old) <= _CACHED_ID_CHARS:
+                    harmless.add(old)
+        if len(harmless) > _CACHED_IDS:
+            harmless.clear()
+        if not count:
+            return event
+        fields[_ATTRIBUTES] = {**fields[_ATTRIBUTES], REDACTED: str(count)}
+        return AuditEvent._make(fields)
+
+    def _has_suspect(self, event: AuditEvent) -> bool:
+        """Look at all content at once: most events have no credential."""
+        parts = [text for text in _texts(event) if text is not None]
+        parts += [f'"{name}": {text}' for name, text in event.attributes.items()]
+        return bool(parts) and self._is_suspect("\n".join(parts))
+
+    def _redact_content(self, fields: list[Any]) -> int:
+        count = 0
+        for at in _TEXTS:
+            if fields[at] is not None and (new := self.text(fields[at])) != fields[at]:
+                fields[at] = new
+                count += new.count(_MARK)
+        if old := fields[_ATTRIBUTES]:
+            pairs = {self.text(name): self._attribute(name, old[name]) for name in old}
+            if pairs != old:
+                fields[_ATTRIBUTES] = pairs
+                texts = (text for pair in pairs.items() for text in pair)
+                count += sum(text.count(_MARK) for text in texts)
+        return count
+
+    def _attribute(self, name: str, text: str) -> str:
+        kind = self._names.secret(name)
+        if kind and text and not is_folder(kind, text):
+            return mark(kind)
+        return self.text(text)
+
+    def name(self, name: str) -> str:
+        """Return an id with a digest in place of a credential; see `event`."""
+        short = len(name) <= _CACHED_ID_CHARS
+        return self._cached_id(name) if short else self._id(name)
+
+    def _id(self, name: str) -> str:
+        def digested(span: Span) -> str:
+            start, end, kind = span
+            secret = name[start:end].encode("utf-8", "surrogatepass")
+            digest = blake2b(secret, digest_size=8, key=self._key).hexdigest()
+            return mark(f"{kind}:{digest}")
+
+        return _replaced(name, list(self._shapes(name, _lower(name))), digested)
+
+    def _data(self, data: bytes) -> bytes:
+        text = data.decode("utf-8", "surrogateescape")
+        redacted = self.text(text)
+        if redacted is text:
+            return data
+        return redacted.encode("utf-8", "surrogateescape")
+
+    def _is_suspect(self, text: str) -> bool:
+        plain = _unescaped(text) if "\\" in text else text
+        lowered = _lower(plain)
+        return (
+            self._names.names_one(lowered)
+            or next(scheme_spans(plain, lowered), None) is not None
+            or next(self._shapes(plain, lowered), None) is not None
+        )
+
+    def _redacted(self, text: str, nesting: int) -> str:
+        if nesting < _MAX_NESTING and is_document(text):
+            return Document(
+                text, self._names.secret, lambda part: self._redacted(part, nesting + 1)
+            ).redacted()
+        lowered = _lower(text)
+        spans = [
+            *self._shapes(text, lowered),
+            *scheme_spans(text, lowered),
+            *self._names.spans(text, lowered),
+        ]
+        if not spans and "\\" in text and (plain := _unescaped(text)) != text:
+            redacted = self._redacted(plain, nesting)
+            return text if redacted == plain else redacted
+        return _replaced(text, spans, lambda span: mark(span[2]))
+
+    def _shapes(self, text: str, lowered: str) -> Iterator[Span]:
+        yield from shape_spans(text)
+        if "-----begin" in lowered:
+            yield from _private_keys(text)
+        for name, pattern in self._patterns:
+            for begin, end in windows(0, len(text)):
+                for match in pattern.finditer(text, begin, end):
+                    yield *match.span(), name
+
+
+def _private_keys(text: str) -> Iterator[Span]:
+    for match in _PEM_BEGIN.finditer(text):
+        end = _PEM_END.search(text, match.end())
+        yield match.start(), end.end() if end else len(text), "private-key"
+
+
+def _unescaped(text: str) -> str:
+    """Undo what JSON can write of ASCII letters and signs in two ways."""
+    if r"\u00" in text:
+        text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+    return text.replace(r"\/", "/")
+
+
+def _lower(text: str) -> str:
+    # The one letter that grows when it becomes small: places must stay.
+    return text.replace("\u0130", "i").lower()
+
+
+def _replaced(text: str, spans: list[Span], replacement: Callable[[Span], str]) -> str:
+    if not spans:
+        return text
+    parts: list[str] = []
+    done = 0
+    for span in sorted(spans, key=lambda span: (span[0], -span[1])):
+        start, end, _ = span
+        if start >= done:
+            parts += [text[done:start], replacement(span)]
+        done = max(done, end)
+    return "".join([*parts, text[done:]])

@@ -1,0 +1,207 @@
+r"""
+Credentials that their name gives away: `password=...`, `"api_key": "..."`, headers.
+
+A name is compared in lower case without anything but letters and digits, so that
+`X-Api-Key`, `x_api_key` and `xApiKey` are one.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fleetwake.producer.redaction.shapes import Span
+
+__all__ = ["NameRules", "is_folder", "plain_name", "scheme_spans"]
+
+# How names of secrets end, and how whole ones read. The names of headers are those of
+# RFC 9110, RFC 6265 and of the large vendors' interfaces.
+_ENDINGS: Final = (
+    *("password", "passwd", "passphrase", "passcode", "pwd"),
+    *("secret", "secrets", "credential", "credentials", "token", "bearer", "jwt"),
+    *("apikey", "apikeys", "secretkey", "accesskey", "privatekey", "signingkey"),
+    *("encryptionkey", "accountkey", "sharedkey", "masterkey", "authkey", "hmackey"),
+    *("subscriptionkey", "functionskey", "storagekey", "licensekey", "deploykey"),
+    *("authorization", "cookie", "cookies", "connectionstring", "clientassertion"),
+    *("amzsignature", "googsignature"),
+)
+_WHOLE: Final = frozenset({"auth", "otp", "pass", "sig", "totp"})
+# Where a token is a piece of text, or a place in a list.
+_HARMLESS: Final = (
+    *("pagetoken", "nexttoken", "continuationtoken", "continuetoken", "synctoken"),
+    *("eostoken", "bostoken", "padtoken", "stoptoken", "unktoken", "septoken"),
+    *("clstoken", "masktoken", "pertoken", "maxtoken", "firsttoken", "lasttoken"),
+    *("previoustoken", "prevtoken", "cursortoken", "starttoken", "endtoken"),
+)
+# What each such name has in it, in lower case: the cheap question comes first.
+_STEMS: Final = (
+    *("pass", "pwd", "secret", "credential", "token", "bearer", "jwt", "key", "auth"),
+    *("cookie", "connectionstring", "connection_string", "assertion", "otp", "sig="),
+    *("-signature",),
+)
+_MAX_NAME_CHARS: Final = 64
+_NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
+_NAME_BACKWARDS: Final = re.compile(r"[\w.-]{1,64}")
+_ASSIGNMENT: Final = (
+    r"""[\w.-]{0,40}(?P<quote>["'`\\\]]{0,8})"""
+    r"""(?P<sign>\s{0,4}(?:=>|:=|[:=]|(?<=["'`]),)\s{0,4})"""
+)
+
+# The value after a name: quoted to the quotation mark, bare to a delimiter.
+_QUOTED: Final = re.compile(r"""\\{0,4}["'`]([^"'`\\\r\n]{1,4096})""")
+_BARE: Final = re.compile(r"""[^\s"'`\\,;&<>(){}\[\]|]{1,4096}""")
+_WORD: Final = re.compile(r"[a-z_.:/-]+")
+_NOTHING: Final = frozenset({"false", "none", "null", "true", "undefined"})
+_SCHEME: Final = re.compile(
+    r"(?:bearer|basic|digest|negotiate|ntlm|token|apikey|aws4-hmac-sha256)[ \t]+"
+    r"""[^\r\n"'`\\]{1,4096}""",
+    re.IGNORECASE,
+)
+_COOKIES: Final = re.compile(r"""[^\s=;"'`\\]{1,128}=[^\r\n"'`\\]{1,4096}""")
+_BEARER: Final = re.compile(r"bearer[ \t]+([a-z0-9._~+/=-]{8,4096})", re.IGNORECASE)
+_BASIC: Final = re.compile(r"basic[ \t]+([a-z0-9+/]{8,4096}={0,2})", re.IGNORECASE)
+_USERINFO: Final = re.compile(r"""://([^\s/?#"'<>\\]{1,512})@""")
+_CURL_USER: Final = re.compile(
+    r"""[ \t](?:-u|--user)[ \t=]{0,4}["']?[^\s:"']{1,128}:([^\s"']{1,512})"""
+)
+_HAS_DIGIT: Final = re.compile(r"[0-9]")
+_MIN_USER_CHARS: Final = 20
+
+
+def plain_name(name: str) -> str:
+    """Return a name as names are compared."""
+    return _NO_LETTERS.sub("", name.lower())
+
+
+class NameRules:
+    """Finds values by the built-in and the `extra` names. Threads may share it."""
+
+    def __init__(self, extra: Sequence[str] = ()) -> None:
+        self._extra = frozenset(map(plain_name, extra))
+        words = (max(_NO_LETTERS.split(name.lower()), key=len) for name in extra)
+        stems = (*_STEMS, *filter(None, words))
+        self._stems = [
+            (stem, re.compile(re.escape(stem.rstrip("=")) + _ASSIGNMENT))
+            for stem in stems
+        ]
+        self.secret = lru_cache(maxsize=4_096)(self._secret)
+
+    def _secret(self, name: str) -> str | None:
+        """Return what a name says that its value is, or None if no secret."""
+        plain = plain_name(name)
+        if plain in self._extra or plain in _WHOLE:
+            return plain
+        if plain.endswith(_HARMLESS):
+            return None
+        return next((end for end in _ENDINGS if plain.endswith(end)), None)
+
+    def names_one(self, lowered: str) -> bool:
+        """Tell whether a name of a secret stands before a value in the text."""
+        for pattern in self._patterns(lowered):
+            for match in pattern.finditer(lowered):
+                if self._kind(lowered, match):
+                    return True
+        return False
+
+    def spans(self, text: str, lowered: str) -> Iterator[Span]:
+        """Find values after names of secrets, in a text that is no JSON document."""
+        for pattern in self._patterns(lowered):
+            done = 0
+            for match in pattern.finditer(lowered):
+                kind = self._kind(lowered, match) if match.end() > done else None
+                if kind and (span := _value(text, match, kind)):
+                    done = span[1]
+                    yield span
+
+    def _patterns(self, lowered: str) -> list[re.Pattern[str]]:
+        return [pattern for stem, pattern in self._stems if stem in lowered]
+
+    def _kind(self, lowered: str, match: re.Match[str]) -> str | None:
+        end = match.start("quote")
+        before = lowered[max(0, end - _MAX_NAME_CHARS - 1) : end]
+        name = _NAME_BACKWARDS.match(before[::-1])
+        return self.secret(name[0][::-1]) if name else None
+
+
+def is_folder(kind: str, value: str) -> bool:
+    """Tell $PWD, which is where one is, from Pwd= in a connection string."""
+    return kind == "pwd" and value[:1] in {"/", "~"}
+
+
+def scheme_spans(text: str, lowered: str) -> Iterator[Span]:
+    """Find what stands behind `Bearer`, `Basic`, `curl -u` and in URLs."""
+    for word, find in _SCHEMES:
+        if word in lowered:
+            yield from find(text)
+
+
+def _bearers(text: str) -> Iterator[Span]:
+    for match in _BEARER.finditer(text):
+        if _HAS_DIGIT.search(match[1]):
+            yield *match.span(1), "bearer"
+
+
+def _basics(text: str) -> Iterator[Span]:
+    for match in _BASIC.finditer(text):
+        if _is_user_and_password(match[1]):
+            yield *match.span(1), "basic"
+
+
+def _curl_users(text: str) -> Iterator[Span]:
+    for match in _CURL_USER.finditer(text):
+        yield *match.span(1), "password"
+
+
+def _userinfos(text: str) -> Iterator[Span]:
+    for match in _USERINFO.finditer(text):
+        user, colon, _ = match[1].partition(":")
+        if colon:
+            yield match.start(1) + len(user) + 1, match.end(1), "password"
+        elif len(user) >= _MIN_USER_CHARS and _HAS_DIGIT.search(user):
+            yield *match.span(1), "token"
+
+
+_SCHEMES: Final = (
+    ("bearer", _bearers),
+    ("basic", _basics),
+    ("curl", _curl_users),
+    ("://", _userinfos),
+)
+
+
+def _value(text: str, assignment: re.Match[str], kind: str) -> Span | None:
+    at = assignment.end()
+    if kind == "authorization" and (match := _SCHEME.match(text, at)):
+        return *match.span(), kind
+    if kind in {"cookie", "cookies"} and (match := _COOKIES.match(text, at)):
+        return *match.span(), kind
+    if match := _QUOTED.match(text, at):
+        start, end = match.span(1)
+    elif match := _BARE.match(text, at):
+        start, end = match.span()
+        if _is_prose(text, match, assignment["sign"]):
+            return None
+    else:
+        return None
+    return None if is_folder(kind, text[start]) else (start, end, kind)
+
+
+def _is_prose(text: str, value: re.Match[str], sign: str) -> bool:
+    """A word alone is prose, a type or code, but for KEY=word."""
+    if text.startswith("(", value.end()):
+        return True
+    word = value[0].lower()
+    return bool(_WORD.fullmatch(word)) and (sign != "=" or word in _NOTHING)
+
+
+def _is_user_and_password(text: str) -> bool:
+    try:
+        return b":" in b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        return False

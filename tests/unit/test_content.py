@@ -1,0 +1,129 @@
+"""Content is read at once, whatever it is, and stays what it was."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import PurePosixPath
+
+import pytest
+
+from fleetwake.producer.content import (
+    ABSENT,
+    NOT_FINITE,
+    Content,
+    plain_json,
+    snapshot,
+)
+
+
+class Hostile:
+    """Whose every method fails."""
+
+    def __str__(self):
+        raise RuntimeError("str")
+
+    __repr__ = __str__
+
+
+class HostileDict(dict):
+    """Whose items nobody may see."""
+
+    def items(self):
+        raise KeyError("items")
+
+
+class Colour(Enum):
+    """Whose value is what is meant."""
+
+    RED = "red"
+
+
+def said(value):
+    """What the value's JSON stands for."""
+    return json.loads(plain_json(value)[0])
+
+
+def test_objects_may_change_after_they_were_read():
+    """What is recorded is what was."""
+    arguments, record = {"paths": ["a"]}, ["x"]
+    content = snapshot(Content(arguments=arguments, record=record, text="hi"))
+    arguments["paths"].append("b")
+    record.clear()
+
+    assert Content(arguments='{"paths":["a"]}', record='["x"]', text="hi") == content
+
+
+def test_text_stays_text_and_nothing_stays_nothing():
+    """And a snapshot of a snapshot is the same."""
+    content = Content(arguments="ls", result="", error="no", text="t", record="{}")
+
+    assert content == snapshot(content)
+    assert Content() == snapshot(Content())
+    assert "null" == snapshot(Content(arguments=None)).arguments
+    assert ABSENT is snapshot(Content()).arguments
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((1, [2]), [1, [2]]),
+        ({1: None, None: True, (1, 2): 1.5}, {"1": None, "null": True, "[1,2]": 1.5}),
+        ({"a": {3}}, {"a": [3]}),
+        ({"s": "\ud800é"}, {"s": "\ud800é"}),
+        (b"caf\xc3\xa9 \xff", "café �"),
+        (10**4_000, 10**4_000),
+        (2**20_000, hex(2**20_000)),
+        (Colour.RED, "red"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02 00:00:00+00:00"),
+        ({"p": PurePosixPath("/a")}, {"p": "/a"}),
+        ((i for i in "ab"), {"fleetwake_type": "builtins.generator"}),
+        ([HostileDict(a=1), 2], [{"fleetwake_type": f"{__name__}.HostileDict"}, 2]),
+        ([Hostile(), {Hostile(): 1}], ...),
+    ],
+    ids=range(13),
+)
+def test_any_value_can_be_said(value, expected):
+    """What JSON lacks as text, and the rest by its type's name."""
+    found = said(value)
+
+    assert expected is ... or expected == found
+
+
+def test_not_finite_numbers_become_text_with_a_note():
+    """RFC 8259 has none."""
+    content = snapshot(Content(record={"a": math.nan, "b": [-math.inf]}))
+
+    assert '{"a":"NaN","b":["-Infinity"]}' == content.record
+    assert NOT_FINITE == content.note
+    assert ("[1.5]", False) == plain_json([1.5])
+
+
+def test_what_holds_itself_ends():
+    """And so does what is very deep."""
+    loop = [1]
+    loop += [loop, {"again": loop}]
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    assert [1, "...", {"again": "..."}] == said(loop)
+    assert len(plain_json(deep)[0]) < 1_000
+
+
+def test_surrogates_stay_escaped():
+    """The JSON is ASCII, so any codec can hold it."""
+    text, _ = plain_json({"s": "\ud800", "long": "\U0001f4a9\udc00" * 100_000})
+
+    assert text.isascii()
+    assert "\U0001f4a9\udc00" * 100_000 == json.loads(text)["long"]
+
+
+def test_a_wrong_type_of_a_text_becomes_text():
+    """Whatever an agent passes as its error."""
+    content = snapshot(Content(error=ValueError("x"), text=17))  # type: ignore[arg-type]
+
+    assert '{"fleetwake_type":"builtins.ValueError"}' == content.error
+    assert "17" == content.text
