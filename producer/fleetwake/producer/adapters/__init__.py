@@ -1,0 +1,1 @@
+"""Takes in what other systems record of their agents; one module per system."""
