@@ -55,6 +55,7 @@ class Row(NamedTuple):
     event_id: str
     occurred_at: int
     agent_id: str | None
+    turn_id: str | None
     round_id: str | None
     tool_name: str | None
     tool_call_id: str | None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from fleetwake.consumers.loops.calls import Calls, answer_of
 from fleetwake.consumers.loops.rows import ASK, RESET, Row
 from fleetwake.consumers.loops.rules.alternating_calls import AlternatingCalls
+from fleetwake.consumers.loops.rules.calute_loops import CaluteLoops
 from fleetwake.consumers.loops.rules.identical_call import IdenticalCall
 
 if TYPE_CHECKING:
@@ -36,14 +37,7 @@ class Session:
         self.is_live = True
         self._calls = Calls()
         self._sequences: dict[str, int] = {}
-        self._rules: tuple[Rule, ...] = (
-            IdenticalCall(
-                first.offset, same=settings.identical, varying=settings.varying
-            ),
-            AlternatingCalls(
-                first.offset, same=settings.alternating, unknown=settings.varying
-            ),
-        )
+        self._rules = _rules(first.offset, settings)
 
     @property
     def needed(self) -> int:
@@ -107,3 +101,12 @@ class Session:
                 if one is not None:
                     found.append(one)
         return found
+
+
+def _rules(offset: int, settings: LoopsSettings) -> tuple[Rule, ...]:
+    if settings.rules == "calute":
+        return (CaluteLoops(offset),)
+    return (
+        IdenticalCall(offset, same=settings.identical, varying=settings.varying),
+        AlternatingCalls(offset, same=settings.alternating, unknown=settings.varying),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -25,6 +25,11 @@ class LoopsSettings(SettingsBase):
         env_prefix="FLEETWAKE_LOOPS_", toml_table_header=("loops",)
     )
 
+    rules: Literal["fleetwake", "calute"] = Field(
+        default="fleetwake",
+        description="Which rules: ours, or what Calute's own detector would say "
+        "(docs/loops.md). The other counts are of ours.",
+    )
     identical_warning: int = Field(
         default=3,
         ge=2,
