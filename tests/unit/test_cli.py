@@ -78,7 +78,7 @@ def test_the_first_help_shows_every_command() -> None:
     """With what they are for, and the exit codes of all."""
     text = call("--help").stdout
 
-    assert len(COMMANDS) == 12
+    assert len(COMMANDS) == 13
     assert [name for name in COMMANDS if not re.search(rf"│ {name} +[A-Z]", text)] == []
     assert "Exit codes" in text
 

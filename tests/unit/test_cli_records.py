@@ -7,8 +7,7 @@ import io
 import json
 import re
 import sys
-from contextlib import redirect_stderr
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +15,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fleetwake.consumers.cli.alerts import Alerts
-from fleetwake.consumers.cli.exits import UnreachableError
-from fleetwake.consumers.cli.ingest import _numbered, _Run
 from fleetwake.consumers.cli.logs import LogView, follow
 from fleetwake.consumers.cli.records import RawRecord, as_json, as_line, read
 from fleetwake.consumers.cli.terminal import clean, clock, since
@@ -25,8 +22,7 @@ from fleetwake.consumers.cli.topics import partition_problems
 from fleetwake.consumers.runtime.kafka import TopicState
 from fleetwake.consumers.runtime.service import Record
 from fleetwake.producer.lookup import NetworkSchemas
-from fleetwake.producer.settings import KafkaSettings, ProducerSettings
-from fleetwake.producer.testing import memory_producer
+from fleetwake.producer.settings import KafkaSettings
 from fleetwake.schemas.codec import SHA256_HEADER, encode, encode_record
 from fleetwake.schemas.errors import DigestMismatchError, TombstoneError
 from fleetwake.schemas.event import AuditEvent
@@ -180,71 +176,6 @@ def test_the_last_word_on_an_alert_counts() -> None:
 
     assert [one.alert_id for one in known.current(resolved=False)] == ["a-3", "a-2"]
     assert len(known.current(resolved=True)) == 3
-
-
-def ingest(
-    lines: list[bytes], rejects: io.StringIO | None = None, **options: object
-) -> tuple[_Run, list[AuditEvent], str]:
-    producer, log = memory_producer(
-        ProducerSettings(mark_on_close=False, on_full="block"), strict=True
-    )
-    for name, value in options.items():
-        setattr(log, name, value)
-    run = _Run(producer, KafkaSettings(), 1.0, rejects)
-    told = io.StringIO()
-    with redirect_stderr(told):
-        run.read(_numbered(cast("BinaryIO", io.BytesIO(b"".join(lines)))))
-        run.finish()
-    return run, log.events(), told.getvalue()
-
-
-GOOD = b'{"event_type": "mark", "session_id": "s-1"}\n'
-
-
-def test_ingest_goes_on_after_a_bad_line() -> None:
-    """It is reported by its number, and kept with the reason if so asked."""
-    rejects = io.StringIO()
-    lines = [GOOD, b"\n", b'{"event_type": "\x1b[31m"}\n', b"\xff\xfe\n", GOOD]
-    run, events, told = ingest(lines, rejects)
-    kept = [json.loads(one) for one in rejects.getvalue().splitlines()]
-
-    assert len(events) == run.events == 2
-    assert run.refused == 2
-    assert [one["line"] for one in kept] == [3, 4]
-    assert [one["text"] for one in kept] == ['{"event_type": "\x1b[31m"}', "\\xff\\xfe"]
-    assert "line 3: " in told
-    assert "\x1b" not in told
-    assert "5 lines: 2 events published, 2 refused" in told
-
-
-def test_ingest_tells_of_the_first_refused_lines_only() -> None:
-    """A file of another format must not flood the terminal."""
-    run, _, told = ingest([b"{}\n"] * 1_000)
-
-    assert run.refused == 1_000
-    assert len(told.splitlines()) < 30
-
-
-def test_ingest_survives_a_line_without_end() -> None:
-    """It is refused, without being held in memory, and the next one is taken."""
-    long = b'{"payload": "' + b"x" * (20 << 20) + b'"}\n'
-    run, events, _ = ingest([long, GOOD])
-
-    assert run.refused == 1
-    assert len(events) == 1
-    assert run.lines == 2
-
-
-def test_ingest_says_when_kafka_does_not_take_them() -> None:
-    """Exit code 4: whatever is not acknowledged is not published."""
-    with pytest.raises(UnreachableError):
-        ingest([GOOD], is_away=True)
-
-
-def test_ingest_says_when_kafka_refuses_them() -> None:
-    """Nothing is dropped in silence."""
-    with pytest.raises(UnreachableError, match="refused"):
-        ingest([GOOD], refuses=lambda _: True)
 
 
 STRUCTURED = json.dumps(

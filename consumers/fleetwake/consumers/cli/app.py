@@ -14,6 +14,7 @@ from fleetwake.consumers.cli.command import (
     help_text,
     with_common_options,
 )
+from fleetwake.consumers.cli.convert import convert
 from fleetwake.consumers.cli.doctor import doctor
 from fleetwake.consumers.cli.down import down
 from fleetwake.consumers.cli.exits import reported
@@ -70,7 +71,12 @@ _COMMANDS: Final = {
         "logs": logs,
         "doctor": doctor,
     },
-    "Events and alerts": {"ingest": ingest, "tail": tail, "alerts": alerts},
+    "Events and alerts": {
+        "ingest": ingest,
+        "convert": convert,
+        "tail": tail,
+        "alerts": alerts,
+    },
     "Parts": {"run": run, "topics": topics, "reset": reset},
 }
 for _panel, _commands in _COMMANDS.items():

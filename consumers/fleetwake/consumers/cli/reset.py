@@ -62,6 +62,8 @@ async def reset(
         folders: list[Path] = []
         if broker or (both and not is_configured(kafka)):
             folders += _broker_folders(BrokerSettings().data_dir)
+            # Bookmarks say what is in the topics.
+            folders.append(home() / "ingest")
         if archive or both:
             folders += _archive_folders(ArchiveSettings().folder)
         # What an interrupted one has left goes too.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -14,20 +11,24 @@ from fleetwake.consumers.demo.fleet import DEFAULT_SESSIONS, generate
 from fleetwake.consumers.demo.recorded import recorded_events
 from fleetwake.consumers.demo.shift import shifted
 from fleetwake.consumers.demo.trajectories import Row, trajectory_events
-from fleetwake.schemas.errors import ConfigurationError, InvalidEventError
-from fleetwake.schemas.models import parse_event
+from fleetwake.consumers.ingest.lines import LineReader, opened
+from fleetwake.consumers.ingest.mapping import AUTO, LineMapper
+from fleetwake.consumers.ingest.stream import default_session
+from fleetwake.producer.adapters.formats import parse_record
+from fleetwake.producer.adapters.mapping import UnmappableError
+from fleetwake.producer.enrich import enriched
+from fleetwake.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from fleetwake.consumers.ingest.lines import Line
     from fleetwake.schemas.event import AuditEvent
 
 __all__ = ["Input", "choose", "read_files"]
 
 TRAJECTORIES: Final = Path("../shared/data/trajectories")
 """Looked for from the current folder; FLEETWAKE_DEMO_TRAJECTORIES names another."""
-
-_GZIP: Final = b"\x1f\x8b"
 
 
 class Input(NamedTuple):
@@ -73,50 +74,37 @@ def choose(
 
 def read_files(files: Sequence[Path], now_us: int) -> list[AuditEvent]:
     """
-    Read native events or trajectories, plain or gzip, moved to end at `now_us`.
+    Read events of any format or trajectories, plain or gzip, moved to end at `now_us`.
 
     Raises:
-        ConfigurationError: a file cannot be read, or a line of it is no event.
+        ConfigurationError: a file cannot be read, or a line of it is neither.
     """
     rows: list[Row] = []
     events: list[AuditEvent] = []
     for path in files:
-        for number, line in _lines(path):
-            try:
-                if _is_row(line):
-                    rows.append(Row.model_validate_json(line))
-                else:
-                    events.append(parse_event(line))
-            except (InvalidEventError, ValidationError) as error:
-                raise ConfigurationError(
-                    f"{path}, line {number}: {_problem(error)}"
-                ) from error
+        mapper = LineMapper(format_=AUTO, session_id=default_session(str(path)))
+        with opened(str(path)) as source:
+            for line in iter(LineReader(source, str(path)).read, None):
+                if line.is_blank:
+                    continue
+                try:
+                    if _is_row(line):
+                        rows.append(Row.model_validate_json(line.text))
+                    else:
+                        events += [enriched(*mapped) for mapped in mapper.map(line)]
+                except (UnmappableError, ValidationError) as error:
+                    raise ConfigurationError(
+                        f"{path}, line {line.number}: {_problem(error)}"
+                    ) from error
     return trajectory_events(rows, now_us) + shifted(events, now_us)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            is_gzip = file.peek(2)[:2] == _GZIP
-            lines = gzip.GzipFile(fileobj=file) if is_gzip else file
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"{path} cannot be read: {why}") from error
+def _is_row(line: Line) -> bool:
+    return parse_record(line.text).fields.keys() >= {"seq", "kind"}
 
 
-def _is_row(line: bytes) -> bool:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and "seq" in found and "kind" in found
-
-
-def _problem(error: InvalidEventError | ValidationError) -> str:
-    if isinstance(error, InvalidEventError):
+def _problem(error: UnmappableError | ValidationError) -> str:
+    if isinstance(error, UnmappableError):
         return str(error)
     first = error.errors(include_input=False, include_url=False)[0]
     return f"field {'.'.join(map(str, first['loc']))!r}: {first['msg']}"
