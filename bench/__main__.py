@@ -28,7 +28,16 @@ from fleetwake.consumers.runtime.kafka import create_topics
 from fleetwake.producer.settings import KafkaSettings
 
 SERVICES = ("loops", "archive", "metrics")
+EMITTERS = (
+    "fleetwake",
+    "fleetwake-memory",
+    "aiokafka",
+    "confluent-kafka",
+    "opentelemetry",
+    "logging",
+)
 PACED_EVENTS = 20_000
+FAST_EVENTS = 100_000
 
 talk = Console(stderr=True)
 
@@ -65,14 +74,19 @@ async def measure(total: int, home: Path) -> dict[str, Any]:
 
 
 def figures(env: dict[str, str], total: int) -> dict[str, Any]:
-    # The paced emitters publish too: to a topic of their own.
-    paced = env | {"FLEETWAKE_KAFKA_TOPIC_PREFIX": "paced."}
-    asyncio.run(create_topics(kafka_of(paced)))
+    # The emitters publish too: to a topic of their own.
+    aside = env | {"FLEETWAKE_KAFKA_TOPIC_PREFIX": "aside."}
+    asyncio.run(create_topics(kafka_of(aside)))
     emitted = {
-        threads: child(paced, "bench.emit", "paced", threads, PACED_EVENTS)
-        for threads in (1, 8)
+        name: {
+            "paced": child(aside, "bench.emit", name, "paced", 8, PACED_EVENTS, 1024),
+            "digests": child(aside, "bench.emit", name, "fast", 1, FAST_EVENTS, 0),
+            "content": child(aside, "bench.emit", name, "fast", 1, FAST_EVENTS, 2048),
+        }
+        for name in EMITTERS
     }
-    published = child(env, "bench.emit", "fast", 1, total)
+    adapters = child(aside, "bench.adapters")
+    published = child(env, "bench.emit", "fleetwake", "fast", 1, total, 0)
     # Twice each, in turn, and the faster one: a slow minute of the machine must not
     # make a ratio.
     rounds = [
@@ -95,6 +109,7 @@ def figures(env: dict[str, str], total: int) -> dict[str, Any]:
     return {
         "events": total,
         "emit": emitted,
+        "adapters": adapters,
         "published_per_s": total / published["seconds"],
         "consumed": {
             name: one | {"per_s": total / one["seconds"]}
@@ -116,16 +131,29 @@ def show(found: dict[str, Any]) -> None:
     table.add_column("what")
     table.add_column("figure", justify="right")
     table.add_column("beside")
-    for threads, one in found["emit"].items():
+    for name, one in found["emit"].items():
+        paced = one["paced"]
         table.add_row(
-            f"emit, {threads} thread{'s' if threads > 1 else ''}",
-            f"p50 {one['p50_us']:.1f} us, p99 {one['p99_us']:.1f} us",
-            f"paced, {one['per_s']:,.0f} events/s in all",
+            f"emit of 1 KB: {name}",
+            f"p50 {paced['p50_us']:.1f} us, p99 {paced['p99_us']:.0f} us",
+            f"8 threads, {paced['per_s']:,.0f} events/s in all",
+        )
+    for name, one in found["emit"].items():
+        table.add_row(
+            f"delivered: {name}",
+            f"{one['digests']['per_s']:,.0f} /s",
+            f"{one['content']['per_s']:,.0f} /s with 2 KB of content",
+        )
+    for name, one in found["adapters"].items():
+        table.add_row(
+            f"map and emit: {name}",
+            f"p50 {one['p50_us']:.0f} us, p99 {one['p99_us']:.0f} us",
+            f"map alone {one['map_us']:.0f} us",
         )
     table.add_row(
         "published, one process",
         f"{found['published_per_s']:,.0f} /s",
-        "emit, encode, batch, acknowledged",
+        "emit, encode, spool, batch, acknowledged",
     )
     plain = found["consumed"]["plain"]["per_s"]
     for name, one in found["consumed"].items():

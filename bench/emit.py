@@ -1,64 +1,96 @@
 """
-What `emit` costs the agent, and how fast one process publishes.
+What emitting costs the agent, and how fast one process publishes; ours and others.
 
-    python -m bench.emit paced|fast THREADS EVENTS
+    python -m bench.emit EMITTER paced|fast THREADS EVENTS CONTENT_BYTES
 
 Prints one JSON object. `paced`: each thread emits, sleeps, emits, as agents do, 4,000
 events a second in all; each call is timed in the thread that makes it. `fast`: as fast
-as the queue takes them (it blocks when full), until all are acknowledged.
+as they are taken (blocking when full), until all are delivered. CONTENT_BYTES 0: the
+digests are given, as by a source that makes its own; else each event brings the text
+of a result, whose digest, preview, redaction and payload the emitter has to make.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
 import time
 
-from bench.events import events
-from fleetwake.producer import AuditProducer
-from fleetwake.producer.settings import ProducerSettings
+from bench.emitters import THREADED, Made, aiokafka_send
+from bench.events import events, with_content
 
 _PACE_PER_S = 4_000
 _BURST = 10
+_BUCKETS_US = (2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000)
 
 
-def emit(*, paced: bool, threads: int, count: int) -> dict[str, object]:
-    made = list(events(count))
+def emit(
+    name: str, *, paced: bool, threads: int, count: int, content_bytes: int
+) -> dict[str, object]:
+    made: list[Made] = (
+        list(with_content(count, content_bytes))
+        if content_bytes
+        else [(event, None) for event in events(count)]
+    )
     parts = [made[n::threads] for n in range(threads)]
-    latencies: list[list[int]] = [[] for _ in range(threads)]
-    producer = AuditProducer(ProducerSettings(on_full="block", block_timeout_s=120.0))
-    clock = time.perf_counter_ns
     pause_s = _BURST * threads / _PACE_PER_S if paced else 0.0
+    started = time.perf_counter()
+    if name == "aiokafka":
+        latencies, lost = asyncio.run(aiokafka_send(parts, pause_s, _BURST))
+    else:
+        latencies, lost = in_threads(name, parts, pause_s)
+    seconds = time.perf_counter() - started
+    latencies.sort()
+    return {
+        "p50_us": latencies[len(latencies) // 2] / 1000,
+        "p99_us": latencies[len(latencies) * 99 // 100] / 1000,
+        "max_us": latencies[-1] / 1000,
+        "histogram_us": {
+            f"<={most}": sum(one <= most * 1000 for one in latencies)
+            for most in _BUCKETS_US
+        },
+        "seconds": seconds,
+        "per_s": count / seconds,
+        "lost": lost,
+    }
+
+
+def in_threads(
+    name: str, parts: list[list[Made]], pause_s: float
+) -> tuple[list[int], int]:
+    emitter = THREADED[name]()
+    clock = time.perf_counter_ns
+    latencies: list[list[int]] = [[] for _ in parts]
 
     def agent(nth: int) -> None:
         noted = latencies[nth]
-        for at, event in enumerate(parts[nth]):
+        for at, one in enumerate(parts[nth]):
             before = clock()
-            producer.emit(event)
+            emitter.emit(one)
             noted.append(clock() - before)
             if pause_s and at % _BURST == 0:
                 time.sleep(pause_s)
 
-    started = time.perf_counter()
-    agents = [threading.Thread(target=agent, args=(n,)) for n in range(threads)]
+    agents = [threading.Thread(target=agent, args=(n,)) for n in range(len(parts))]
     for one in agents:
         one.start()
     for one in agents:
         one.join()
-    if not producer.flush(120):
-        raise SystemExit(f"not delivered: {producer.statistics()}")
-    seconds = time.perf_counter() - started
-    producer.close(10)
-    every = sorted(n for part in latencies for n in part)
-    return {
-        "p50_us": every[len(every) // 2] / 1000,
-        "p99_us": every[len(every) * 99 // 100] / 1000,
-        "seconds": seconds,
-        "per_s": count / seconds,
-    }
+    return [n for part in latencies for n in part], emitter.finish()
 
 
 if __name__ == "__main__":
-    mode, threads, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    print(json.dumps(emit(paced=mode == "paced", threads=threads, count=count)))
+    name, mode, threads, count, content_bytes = sys.argv[1:]
+    print(
+        json.dumps(
+            emit(
+                name,
+                paced=mode == "paced",
+                threads=int(threads),
+                count=int(count),
+                content_bytes=int(content_bytes),
+            )
+        )
+    )

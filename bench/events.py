@@ -7,12 +7,20 @@ import json
 import random
 from typing import TYPE_CHECKING
 
+from fleetwake.producer.content import Content
 from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TOOLS = ["bash", "grep", "read_file", "edit_file", "web_search", "run_tests"]
+_TEXT = """\
+def main(path: str) -> None:
+    settings = load(path)
+    with connect(settings.host, settings.port) as link:
+        for line in link.lines():
+            print(line.strip())
+"""
 _OPEN_SESSIONS = 500
 _EVENTS_OF_A_SESSION = 200
 
@@ -28,9 +36,36 @@ def events(count: int, seed: int = 7) -> Iterator[AuditEvent]:
     return itertools.islice(steps, count)
 
 
+def with_content(
+    count: int, content_bytes: int, seed: int = 7
+) -> Iterator[tuple[AuditEvent, Content]]:
+    """The same fleet, but nothing is made yet of what each event is about."""
+    rng = random.Random(seed)
+    for nth, event in enumerate(events(count, seed)):
+        bare = event._replace(
+            arguments_digest=None,
+            outcome_digest=None,
+            text_digest=None,
+            digest_basis=None,
+            fingerprint_version=None,
+            arguments_preview=None,
+            arguments_chars=None,
+            result_preview=None,
+            result_chars=None,
+            payload=None,
+            payload_chars=None,
+        )
+        result = "".join(
+            f"src/app/module_{rng.randrange(900)}.py:{rng.randrange(2_000)}: match\n"
+            for _ in range(max(1, content_bytes // 36))
+        )
+        arguments = {"path": "src/app/main.py", "pattern": f"def main_{nth % 40}"}
+        yield bare, Content(arguments=arguments, result=result[:content_bytes])
+
+
 def _steps(seed: int) -> Iterator[tuple[AuditEvent, ...]]:
     rng = random.Random(seed)
-    payload = json.dumps({"path": "src/app/main.py", "text": "x" * 160})
+    payload = json.dumps({"path": "src/app/main.py", "text": _TEXT})
     calls: dict[int, tuple[str, int]] = {}
     for n in itertools.count(step=3):
         slot = rng.randrange(_OPEN_SESSIONS)
