@@ -54,6 +54,7 @@ _RECORDS = {
 }
 _TYPES = {bool: "on or off", int: "integer", float: "number", str: "text"}
 _TYPES |= {Path: "path", SecretStr: "secret"}
+_TYPES |= {dict: "table (JSON in a variable)", tuple: "list (JSON in a variable)"}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -150,11 +151,11 @@ def _type(info: FieldInfo) -> str:
         for name, sign in _BOUNDS.items()
         if getattr(limit, name, None) is not None
     )
-    return ", ".join((_TYPES[kind], *bounds))
+    return ", ".join((_TYPES[get_origin(kind) or kind], *bounds))
 
 
 def _default(value: object) -> str:
-    if value is None:
+    if value is None or value in ((), {}):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
