@@ -9,7 +9,12 @@ import pyarrow as pa
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from fleetwake.consumers.metrics.aggregate import CALL_TYPES
+from fleetwake.consumers.metrics.aggregate import (
+    BLOCK_TYPES,
+    CALL_TYPES,
+    ERROR_TYPES,
+    FAILURE_TYPES,
+)
 from fleetwake.consumers.metrics.metrics import Metrics
 from fleetwake.consumers.metrics.settings import MetricsSettings
 from fleetwake.consumers.runtime.service import EventBatch, PartitionStart, Record
@@ -28,7 +33,9 @@ TOKENS = st.one_of(st.none(), st.integers(0, 9), st.sampled_from([-1, 2**62]))
 
 EVENTS_OF_A_FLEET = st.builds(
     AuditEvent,
-    event_type=st.sampled_from([*sorted(CALL_TYPES), "tool.attempt", "mark"]),
+    event_type=st.sampled_from(
+        [*sorted(CALL_TYPES), "tool.attempt", "turn.end", "error", "loop.block"]
+    ),
     occurred_at=st.one_of(
         st.integers(0, 3), st.integers(0, KEPT + 5), st.sampled_from([-10, 500])
     ).map(lambda minute: START_US + minute * MINUTE_US + 17),
@@ -66,8 +73,12 @@ def fold(log):
         row = rows.setdefault((window, *pair), dict.fromkeys(MEASURES, 0))
         row["events"] += 1
         row["calls"] += one.event_type in CALL_TYPES
-        row["failures"] += one.outcome in ("failure", "timeout")
-        row["blocks"] += one.outcome in ("blocked", "denied")
+        row["failures"] += one.event_type in ERROR_TYPES or (
+            one.event_type in FAILURE_TYPES and one.outcome in ("failure", "timeout")
+        )
+        row["blocks"] += one.event_type in BLOCK_TYPES and (
+            one.outcome in ("blocked", "denied")
+        )
         for name in MEASURES[4:]:
             claimed = getattr(one, name)
             row[name] += claimed if claimed and 0 < claimed <= 10**12 else 0

@@ -124,6 +124,14 @@ def test_every_line_comes_back(recording: Recording) -> None:
         assert json.dumps(line) == json.dumps(recording.restore(events))
 
 
+def test_an_event_without_its_payload_gives_no_record(recording: Recording) -> None:
+    """The content policy left it out: that is no record `null`."""
+    bare = [recording.events[0]._replace(payload=None)]
+
+    with pytest.raises(ValueError, match="no payload"):
+        recording.restore(bare)
+
+
 def test_times_are_equal_to_the_microsecond(recording: Recording) -> None:
     """Finer digits are cut, zones are those of the text."""
     for line, mapped in zip(recording.lines, recording.mapped, strict=True):

@@ -358,6 +358,63 @@ def test_a_delegation_names_both_agents_and_the_callers_run():
     assert "researcher" == end.agent_id
 
 
+def test_the_end_of_a_delegation_names_the_caller_of_its_start():
+    """Where it does not name it itself."""
+    run = f"{RUN}.researcher"
+    start = {"run_id": run, "caller_id": "planner", "agent_name": "researcher"}
+    _, end = events(
+        trace("runtime.audit.agent_call_started", start, run_id=run),
+        trace("runtime.audit.agent_call_finished", {"run_id": run}, 1, run_id=run),
+    )
+
+    assert ("delegation.end", "planner") == (end.event_type, end.agent_from)
+
+
+def test_the_failure_of_a_run_counts_once():
+    """As that of its model, if that was it; the end of the run counts as nothing."""
+    failed = trace("runtime.run_failed", {"error": "boom", "error_type": "E"}, 2)
+    ended = trace("runtime.agent_finished", {"status": "failed"}, 1)
+    model = trace("llm.error", {"raw_text": "429"})
+    recovered = [model, trace("llm.response", {"raw_text": "ok"}, 1)]
+
+    assert [("turn.end", "failure"), ("error", "failure")] == told([ended, failed])
+    assert ["model.error", "turn.end", "custom"] == [
+        event.event_type for event in events(model, ended, failed)
+    ]
+    assert "error" == events(*recovered, failed)[-1].event_type
+
+
+def test_a_call_without_a_run_is_told_once():
+    """All events that name no run are taken for those of one."""
+    call = {"tool_name": "a", "tool_input": {}}
+    found = events(
+        trace("runtime.tool_call_started", call, 1, span_id="s", run_id=None),
+        named("tool_call", 1, tool_name="a") | {"context": {}},
+        trace("runtime.tool_call_finished", call, 3, span_id="s", run_id=None),
+        named("tool_result", 3, tool_name="a") | {"context": {}},
+    )
+
+    assert ["tool.attempt", "custom", "tool.complete", "custom"] == [
+        event.event_type for event in found
+    ]
+    assert 2000 == found[2].duration_ms
+
+
+def test_events_without_a_run_take_no_agent_and_no_time_from_each_other():
+    """They may be of any run: each end and each failure is one."""
+    start = trace("runtime.agent_started", {"caller_id": "host"}, 1, run_id=None)
+    end = trace("runtime.agent_finished", {"status": "failed"}, 3, context={})
+    failed = trace("runtime.run_failed", {}, 4, context={})
+    _, other, first, second, failure = events(
+        start, trace("log.record", {}, 2, context={}), end, end, failed
+    )
+
+    assert (None, None) == (other.agent_id, first.duration_ms)
+    assert ["turn.end", "turn.end", "error"] == [
+        event.event_type for event in (first, second, failure)
+    ]
+
+
 def test_durations_are_those_between_start_and_end():
     """Runs by id, calls by span or by tool, the model by run."""
     found = {

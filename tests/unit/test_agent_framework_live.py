@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,33 @@ def test_objects_and_dicts_are_published_alike():
     assert [event.event_id for event in of_dicts] == [e.event_id for e in of_objects]
     assert [event.event_type for event in of_dicts] == [
         event.event_type for event in of_objects
+    ]
+
+
+@dataclass(frozen=True)
+class LaterContext(TraceContext):
+    """With a field that nobody knows yet."""
+
+    workflow_id: str = "w"
+
+
+@dataclass(frozen=True, slots=True)
+class LaterEvent(TraceEvent):
+    """Likewise, and without a __dict__ of its own."""
+
+    cost: float = 0.5
+
+
+def test_fields_of_later_versions_are_kept():
+    """As those of dicts: dataclasses, and whatever else has attributes."""
+    line = LINES[0]
+    later = {**line, "context": line["context"] | {"workflow_id": "w"}, "cost": 0.5}
+    context = LaterContext(**line["context"])
+    as_dataclass = LaterEvent(**line | {"context": context})
+    as_object = SimpleNamespace(**line | {"context": context}, cost=0.5, _own=1)
+
+    assert [later, later] == [
+        restore([event]) for event in published(as_dataclass, as_object)
     ]
 
 

@@ -35,7 +35,10 @@ SIGNATURES = {
     "record_llm_response": ("run_id", "raw_text", "parsed_payload"),
     "record_decision": ("run_id", "decision"),
     "record_callback": ("run_id", "intent", "prompt", "target", "response"),
-    "record_skill_invocation": ("run_id", "skill_name", "parameters", "inventory"),
+    "record_skill_invocation": (
+        *("run_id", "skill_name", "parameters", "inventory"),
+        *("status", "loaded_resources"),
+    ),
     "record_event": ("run_id", "event"),
     "finish_agent_call": ("run_id",),
     "record_user_output": ("role", "text"),
@@ -149,6 +152,78 @@ def test_session_records_are_those_of_the_recording(tracer):
     )
 
     assert json.dumps(timeless(AUDIT[4:])) == json.dumps(timeless(written(tracer)))
+
+
+def consume(tracer, kind, **payload):
+    """Give the subscriber an event of the run."""
+    event = {"kind": kind, "context": {"run_id": RUN}, "payload": payload}
+    AuditTraceSubscriber(tracer).consume(event)
+
+
+def run_record(tracer):
+    """Finish the run."""
+    tracer.finish_agent_call(run_id=RUN)
+    (record,) = written(tracer)
+    return record
+
+
+def test_what_later_versions_say_of_skills_is_written(tracer):
+    """Where it is given, and where the event says more than the usual."""
+    skill = {"skill_name": "s", "parameters": {}, "inventory": ["a"]}
+    start(tracer)
+    tracer.record_skill_invocation(run_id=RUN, **skill)
+    tracer.record_skill_invocation(
+        run_id=RUN, **skill, status="loaded", loaded_resources=["r"]
+    )
+    kind = "runtime.audit.skill_invocation"
+    consume(tracer, kind, **skill, status="loaded", loaded_resources=[])
+    consume(tracer, kind, **skill, status="failed", loaded_resources=[])
+    usual, given, of_usual, of_failed = run_record(tracer)["skill_invocations"]
+
+    assert ["timestamp", *skill] == list(usual) == list(of_usual)
+    assert ("loaded", ["r"]) == (given["status"], given["loaded_resources"])
+    assert ("failed", []) == (of_failed["status"], of_failed["loaded_resources"])
+
+
+def test_a_decision_without_message_and_parameters_has_empty_ones(tracer):
+    """As the source's own subscriber writes it."""
+    start(tracer)
+    consume(tracer, "runtime.audit.decision", decision={"kind": "final_message"})
+    decision = run_record(tracer)["agent_decision"]
+
+    assert ("final_message", "", {}) == (
+        decision["kind"],
+        decision["message"],
+        decision["parameters"],
+    )
+
+
+def test_values_of_other_types_are_kept(tracer):
+    """The source keeps them; a prompt becomes its text, as there."""
+    consume(tracer, "runtime.audit.agent_call_started", user_prompt=12, caller_id=7)
+    consume(tracer, "runtime.audit.callback", response={"a": [1]})
+    consume(tracer, "runtime.memory_put", version=3, size_bytes="14")
+    tracer.finish_agent_call(run_id=RUN)
+    memory, run = written(tracer)
+
+    assert ("12", 7) == (run["user_prompt"], run["caller_id"])
+    assert {"a": [1]} == run["callbacks"][0]["response"]
+    assert (3, "14") == (memory["version"], memory["size_bytes"])
+
+
+@pytest.mark.parametrize("run_id", [5, None, ["r"], {"r": 1}])
+def test_arguments_of_wrong_types_raise_nothing(tracer, run_id):
+    """The run is found under its id all the same."""
+    start(tracer, run_id, system_prompt_sources=None, user_prompt_sources=7)
+    tracer.record_event(run_id=run_id, event={})
+    tracer.record_skill_invocation(
+        run_id=run_id, skill_name="s", parameters=None, inventory=None
+    )
+    tracer.finish_agent_call(run_id=run_id)
+    (record,) = written(tracer)
+
+    assert ([], []) == (record["system_prompt_sources"], record["user_prompt_sources"])
+    assert [{}] == record["events"]
 
 
 def test_the_file_is_named_after_the_start_of_the_process(tmp_path):

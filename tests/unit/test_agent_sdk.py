@@ -220,6 +220,18 @@ def test_a_second_view_says_nothing_that_counts():
     assert event.payload
 
 
+def test_an_id_does_not_depend_on_the_order_of_keys():
+    """Another writer may have another order; the payload keeps it."""
+    turned = dict(reversed(COMPLETED.items())) | {
+        "outcome": dict(reversed(COMPLETED["outcome"].items()))
+    }
+    (one,), (other,) = mapped(COMPLETED), mapped(turned)
+
+    assert json.dumps(COMPLETED) != json.dumps(turned)
+    assert one.event.event_id == other.event.event_id
+    assert json.dumps(turned) == json.dumps(json.loads(str(other.content.record)))
+
+
 def test_what_is_remembered_of_calls_is_bounded(monkeypatch):
     """The one told of longest ago is forgotten: it counts again."""
     monkeypatch.setattr(module, "_MAX_CALLS", 3)
@@ -441,6 +453,43 @@ def test_what_the_sink_cannot_read_is_rejected(value, reason):
 
     assert (reason, "s-1", []) == (letter.reason, letter.key, publisher.events)
     assert isinstance(letter.value, bytes)
+
+
+@pytest.mark.parametrize("of_kind", [bytearray, memoryview])
+def test_any_bytes_are_a_line(of_kind):
+    """A buffer of a transport is one; what is no line keeps its bytes."""
+    publisher: Any = Publisher()
+    sink = AgentSdkSink(publisher)
+    sink.record(of_kind(TEXTS[0].encode()))
+    sink.record(of_kind(b"{"))
+
+    assert [LINES[0]["tool_call_id"]] == [one.tool_call_id for one in publisher.events]
+    assert [(b"{", "not_json")] == [one[:2] for one in publisher.letters]
+
+
+def test_a_buffer_that_is_gone_breaks_no_agent():
+    """Its owner took it back."""
+    publisher: Any = Publisher()
+    gone = memoryview(b"{}")
+    gone.release()
+    AgentSdkSink(publisher).record(gone)
+
+    assert ["unreadable"] == [one.reason for one in publisher.letters]
+
+
+def test_a_producer_that_refuses_all_breaks_no_agent():
+    """Neither an event nor a dead letter."""
+
+    class Refusing(Publisher):
+        def emit(self, event, content=None):
+            raise RuntimeError("no")
+
+        def reject(self, letter):
+            raise RuntimeError("no")
+
+    producer: Any = Refusing()
+    AgentSdkSink(producer).record(COMPLETED)
+    AgentSdkSink(producer).record("{")
 
 
 def test_threads_may_record_at_once():

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleetwake.producer.adapters.atof import AtofAdapter
-from fleetwake.producer.adapters.atof.http import ContentTypeError, read_http
+from fleetwake.producer.adapters.atof.http import (
+    ContentTypeError,
+    map_http,
+    read_http,
+)
+from fleetwake.producer.adapters.mapping import REPAIRED
 from fleetwake.producer.dead_letter import DeadLetter
+from fleetwake.producer.enrich import enriched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,3 +131,53 @@ def test_names_without_dots_mean_the_same() -> None:
     assert one.event == other.event
     assert ("failure", "s") == (one.event.outcome, one.event.session_id)
     assert "no" == one.content.error == other.content.error
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
+def test_a_body_is_text_or_bytes(kind: Any) -> None:
+    """Messages of a websocket are text; whole, and in chunks."""
+    assert RECORDS == read(kind(BODY))
+    assert RECORDS == read([kind(BODY[:10]), kind(BODY[10:])])
+
+
+def test_a_text_that_is_no_unicode_is_a_dead_letter() -> None:
+    """As its bytes would be; the next line is read."""
+    letter, *records = read('{"a":"\ud800"}\n' + BODY.decode())
+
+    assert ("not_utf8", RECORDS) == (letter.reason, records)
+
+
+@pytest.mark.parametrize("body", [None, 7, object()])
+def test_what_is_no_body_is_refused_at_once(body: Any) -> None:
+    """Not when its records are asked for."""
+    with pytest.raises(TypeError):
+        read_http(body)
+
+
+def test_events_say_that_a_number_was_not_finite() -> None:
+    """NaN became text; others have no note, and broken ones are dead letters."""
+    lines = [
+        f'{{"kind":"mark","uuid":"{n}","name":"n","timestamp":{n},"data":{{"v":{v}}}}}'
+        for n, v in enumerate(["NaN", "-Infinity", "1.5"], start=1)
+    ]
+    body = "\n".join([*lines, "{", '{"kind":"mark"}'])
+    adapter = AtofAdapter(stream="r", session_id="r")
+    events, letters = [], []
+    for one in map_http(adapter, body):
+        if isinstance(one, DeadLetter):
+            letters.append(one)
+        else:
+            events.append(enriched(*one))
+
+    assert ["not_finite", "not_finite", None] == [
+        event.attributes.get(REPAIRED) for event in events
+    ]
+    assert [("not_json", b"{"), ("uuid_unusable", b'{"kind":"mark"}')] == [
+        (letter.reason, letter.value) for letter in letters
+    ]
+
+
+def test_other_content_is_refused_at_once_when_mapped() -> None:
+    """Before an event is asked for."""
+    with pytest.raises(ContentTypeError):
+        map_http(AtofAdapter(stream="r", session_id="r"), BODY, "text/html")

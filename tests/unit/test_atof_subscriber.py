@@ -157,6 +157,18 @@ def test_what_cannot_be_mapped_is_a_dead_letter(given: Any, reason: str) -> None
     assert letter.value
 
 
+def test_a_producer_that_refuses_all_breaks_no_runtime() -> None:
+    """Neither an event nor a dead letter."""
+
+    class Refusing(Letters):
+        def reject(self, letter: Any) -> None:
+            raise RuntimeError("no")
+
+    producer: Any = Refusing()
+    AtofSubscriber(producer)(SCOPE)
+    AtofSubscriber(producer)(None)
+
+
 def test_threads_may_share_a_subscriber() -> None:
     """A runtime's dispatchers and tools have threads of their own."""
     producer, log = memory_producer()

@@ -100,6 +100,7 @@ def events(*records: dict[str, Any]) -> list[Any]:
         ("2026-04-09T10:00:05", "timestamp_without_zone"),
         (1775728805.5, "timestamp_not_text"),
         ("yesterday", "timestamp_malformed"),
+        ("2016-12-31T23:59:60Z", "timestamp_malformed"),
         ("1969-12-31T23:59:59Z", "timestamp_out_of_range"),
         (None, "timestamp_missing"),
         (True, "timestamp_not_text"),
@@ -114,6 +115,15 @@ def test_times_that_are_none_are_refused(name: str, time: object, reason: str) -
     with pytest.raises(UnmappableError) as caught:
         events(record | {field: time})
     assert reason == caught.value.reason
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_digits_beyond_microseconds_are_cut(name: str) -> None:
+    """However many there are."""
+    record, field = TIMED[name]
+    (event,) = events(record | {field: "2026-04-09T10:00:05.0002509999999999Z"})
+
+    assert event.occurred_at == 1775728805000250
 
 
 @pytest.mark.parametrize("name", TIMED)

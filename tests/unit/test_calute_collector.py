@@ -9,11 +9,13 @@ import signal
 import threading
 from collections import UserDict
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fleetwake.consumers.loops.calute import LoopSeverity
 from fleetwake.producer.adapters.calute import (
     AuditCollector,
     AuditEmitter,
@@ -21,6 +23,7 @@ from fleetwake.producer.adapters.calute import (
     CaluteCollector,
     CompositeCollector,
     InMemoryCollector,
+    JSONLSinkCollector,
     ToolCallAttemptEvent,
     ToolCallCompleteEvent,
     ToolLoopWarningEvent,
@@ -29,6 +32,7 @@ from fleetwake.producer.adapters.calute import (
 )
 from fleetwake.producer.enrich import enriched
 from fleetwake.producer.testing import memory_producer
+from fleetwake.schemas.errors import InvalidEventError
 
 PAGE = Path(__file__).parents[2] / "docs" / "integrations" / "calute.md"
 TIME = "2026-04-09T10:00:00.000250+00:00"
@@ -108,6 +112,61 @@ class Duck:
         raise RuntimeError("not needed")
 
 
+class Slots:
+    __slots__ = ("event_type", "extra", "timestamp")
+
+    def __init__(self):
+        self.event_type, self.timestamp, self.extra = "mine", TIME, 7
+
+
+class SlotsToDict(Slots):
+    __slots__ = ()
+
+    def to_dict(self):
+        return {name: getattr(self, name) for name in Slots.__slots__}
+
+
+class SlotsToDictRaises(Slots):
+    __slots__ = ()
+
+    def to_dict(self):
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+
+class SlotOfADataclass(Slotted):
+    __slots__ = ("extra",)
+
+
+class OnlyToDict:
+    event_type = property(lambda _: "mine")
+    timestamp = TIME
+
+    def to_dict(self):
+        return {"event_type": "mine", "timestamp": TIME, "extra": 7}
+
+
+@dataclass
+class Computes(AuditEvent):
+    event_type: str = field(default="mine", init=False)
+
+    def to_dict(self):
+        return super().to_dict() | {"extra": 7}
+
+
+class OfAnEnum:
+    def __init__(self):
+        self.event_type, self.timestamp = Kind.MINE, TIME
+        self.extra = Number.SEVEN
+
+
+class Kind(Enum):
+    MINE = "mine"
+
+
+class Number(Enum):
+    SEVEN = 7
+
+
 class WithProperty:
     @property
     def event_type(self):
@@ -125,6 +184,13 @@ class WithProperty:
         Slotted(),
         Duck(),
         WithProperty(),
+        Slots(),
+        SlotsToDict(),
+        SlotsToDictRaises(),
+        SlotOfADataclass(),
+        OnlyToDict(),
+        Computes(),
+        OfAnEnum(),
         SimpleNamespace(event_type="mine", timestamp=TIME, extra=7),
         {"event_type": "mine", "timestamp": TIME, "extra": 7},
         UserDict({"event_type": "mine", "timestamp": TIME, "extra": 7}),
@@ -139,6 +205,53 @@ def test_any_object_with_calutes_attributes_is_an_event(producer, collector, eve
 
     assert ("custom", "mine") == (mapped.event_type, mapped.source_event_type)
     assert ("mine", 7) == (payload["event_type"], payload["extra"])
+
+
+class Attempt:
+    """An event of properties, of which one fails."""
+
+    event_type = "tool_call_attempt"
+    timestamp = property(lambda _: TIME)
+    tool_name = property(lambda _: "x")
+    arguments_preview = property(lambda _: 1 / 0)
+
+
+def test_properties_with_calutes_names_are_read(producer, collector):
+    """As far as they can be; one that fails costs no event."""
+    collector.emit(Attempt())
+
+    ((event, _),) = producer.emitted
+    assert ("tool.attempt", "x") == (event.event_type, event.tool_name)
+    assert "arguments_preview" not in producer.payloads[0]
+
+
+def test_what_a_to_dict_leaves_out_stays_out(producer, collector):
+    """It may be a secret."""
+
+    class Discreet(Mine):
+        def to_dict(self):
+            return {"event_type": self.event_type, "timestamp": self.timestamp}
+
+    collector.emit(Discreet(metadata={"key": "secret"}))
+
+    assert ["event_type", "timestamp"] == list(producer.payloads[0])
+
+
+def test_nothing_of_an_event_is_copied(producer, collector):
+    """Its metadata may hold what cannot be."""
+    collector.emit(AuditEvent(metadata={"lock": threading.Lock(), "k": 1}))
+
+    assert 1 == producer.payloads[0]["metadata"]["k"]
+
+
+@pytest.mark.parametrize("form", [dict, SimpleNamespace])
+def test_a_level_may_be_a_member_of_an_enumeration(producer, collector, form):
+    """Calute's own LoopSeverity is one, and no text."""
+    warning = ToolLoopWarningEvent().to_dict() | {"severity_level": LoopSeverity.OK}
+    collector.emit(form(**warning))
+
+    ((event, _),) = producer.emitted
+    assert ("custom", "ok") == (event.event_type, event.attributes["severity_level"])
 
 
 class Raising:
@@ -222,7 +335,41 @@ def test_a_producer_that_fails_breaks_no_agent():
     assert len(memory) == 1
 
 
-def test_a_flush_waits_for_so_long_and_no_longer(producer):
+def test_a_producer_that_refuses_all_breaks_no_agent():
+    """Neither an event nor a dead letter."""
+
+    class Refusing(Producer):
+        def emit(self, event, content=None):
+            raise RuntimeError("no")
+
+        reject = emit
+
+    CaluteCollector(Refusing()).emit(AuditEvent())
+    CaluteCollector(Refusing()).emit(None)
+
+
+def test_the_words_of_a_strict_producer_are_kept():
+    """It is no fault of the reading."""
+
+    class Strict(Producer):
+        def emit(self, event, content=None):
+            raise InvalidEventError("turn_id", "no text")
+
+    producer = Strict()
+    CaluteCollector(producer).emit(AuditEvent())
+
+    (letter,) = producer.letters
+    assert ("invalid", "event field 'turn_id': no text") == letter[1:3]
+
+
+def test_a_flush_does_not_wait(producer):
+    """The emitter above holds its lock: other threads would wait, too."""
+    AuditEmitter(CaluteCollector(producer)).flush()
+
+    assert [0.0] == producer.flushes
+
+
+def test_a_flush_waits_for_so_long_as_one_asks_for(producer):
     """Whether it came to an end or not."""
     assert CaluteCollector(producer, flush_timeout_s=0.5).flush() is None
     assert [0.5] == producer.flushes
@@ -301,6 +448,25 @@ def test_a_forked_child_has_a_stream_of_its_own(producer, collector):
         assert said.read() == "True"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("whose", ["emitter", "memory", "file"])
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent(whose, tmp_path):
+    """Of none of the names that stand for Calute's."""
+    memory, file = InMemoryCollector(), JSONLSinkCollector(tmp_path / "x.jsonl")
+    emitter = AuditEmitter(CompositeCollector([memory, file]))
+    with {"emitter": emitter, "memory": memory, "file": file}[whose]._lock:
+        child = os.fork()
+        if not child:
+            told = threading.Thread(target=emitter.emit_turn_start, daemon=True)
+            told.start()
+            told.join(10)
+            os._exit(told.is_alive())
+    file.close()
+
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_a_signal_may_come_in_the_middle_of_an_event():
     """Its handler emits in the same thread."""
 
@@ -325,7 +491,7 @@ def test_a_healthy_call_raises_no_loop_warning():
         emitter = AuditEmitter(CaluteCollector(producer), session_id="s")
         emitter.emit_tool_loop_warning("x", pattern="none", severity="ok")
         emitter.emit_tool_loop_warning("x", pattern="same_call", count=3)
-        emitter.flush()
+        producer.flush()
         found = [(one.event_type, one.severity) for one in log.events("s")]
 
     assert [("custom", "info"), ("loop.warning", "warning")] == found

@@ -231,11 +231,35 @@ def test_what_is_kept_of_open_calls_is_bounded():
         for turn in ("t", f"{number}", "x" * 10_000 + f"{number}"):
             record = ToolCallAttemptEvent(turn_id=turn, tool_name="x" * 10_000)
             one.map(record.to_dict(), ordinal=number)
-    waiting = one._calls._waiting
+    turns = one._calls._turns
+    waiting = [pair for tools in turns.values() for pair in tools.items()]
 
-    assert len(waiting) == 1000
-    assert max(map(len, waiting.values())) <= 64
-    assert max(len(name) for key in waiting for name in key) == 256
+    assert 1000 == len(waiting) == one._calls._tools
+    assert max(len(calls) for _, calls in waiting) <= 64
+    assert {1024} == {len(tool) for (_, tool), _ in waiting}
+    assert 1024 == max(len(turn) for _, turn in turns)
+
+
+def test_many_tools_of_one_turn_are_bounded_too():
+    """The oldest is forgotten, and what its turn's end forgets is counted once."""
+    one = adapter()
+    for number in range(1001):
+        record = ToolCallAttemptEvent(turn_id="t", tool_name=f"{number}")
+        one.map(record.to_dict(), ordinal=number)
+    tools = [tool for _, tool in one._calls._turns["of the file", "t"]]
+
+    assert [f"{number}" for number in range(1, 1001)] == tools
+    one.map(TurnEndEvent(turn_id="t").to_dict(), ordinal=0)
+    assert (0, 0) == (one._calls._tools, len(one._calls._turns))
+
+
+def test_names_that_begin_alike_are_calls_of_their_own():
+    """However late they differ."""
+    names = ["x" * 5_000 + end for end in "ab"]
+    attempts = [ToolCallAttemptEvent(turn_id="t", tool_name=name) for name in names]
+    answers = [ToolCallCompleteEvent(turn_id="t", tool_name=name) for name in names]
+
+    assert [0, 1, 1, 0] == calls(*attempts, *reversed(answers))
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,39 @@ async def test_a_row_counts_what_happened_in_its_minute():
     ]
 
 
+@pytest.mark.parametrize(
+    ("event_type", "outcome", "failures", "blocks"),
+    [
+        ("tool.failure", "failure", 1, 0),
+        ("tool.failure", "cancelled", 0, 0),
+        ("tool.complete", "timeout", 1, 0),
+        ("tool.complete", "success", 0, 0),
+        ("model.error", "failure", 1, 0),
+        ("error", "unknown", 1, 0),
+        ("tool.blocked", "denied", 0, 1),
+        ("loop.block", "blocked", 0, 1),
+        ("policy.decision", "denied", 0, 1),
+        ("permission.decision", "denied", 0, 1),
+        ("permission.decision", "allowed", 0, 0),
+        ("scope.end", "failure", 0, 0),
+        ("turn.end", "failure", 0, 0),
+        ("turn.end", "blocked", 0, 0),
+        ("delegation.end", "failure", 0, 0),
+        ("skill.used", "failure", 0, 0),
+        ("custom", "failure", 0, 0),
+    ],
+)
+async def test_what_fails_inside_does_not_fail_again_around_it(
+    event_type, outcome, failures, blocks
+):
+    """Failures and blocks are of some types only: the others are second views."""
+    log = Log()
+    log.append(event_type, outcome=outcome)
+    (row,) = (await log.run()).values()
+
+    assert (failures, blocks) == (row.failures, row.blocks)
+
+
 async def test_rows_go_to_the_metrics_topic_beside_their_source():
     """Same partition number; the key is a JSON array that no name can forge."""
     log = Log()

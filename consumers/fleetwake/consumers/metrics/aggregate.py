@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from fleetwake.consumers.runtime.service import EventBatch
 
-__all__ = ["CALL_TYPES", "Aggregate", "aggregate"]
+__all__ = [
+    "BLOCK_TYPES",
+    "CALL_TYPES",
+    "ERROR_TYPES",
+    "FAILURE_TYPES",
+    "Aggregate",
+    "aggregate",
+]
 
 CALL_TYPES: Final = frozenset(
     {
@@ -32,9 +39,26 @@ The ends of a call, each of which counts as one: whether an attempt was told bef
 and by which record, differs between sources, its end does not.
 """
 
+ERROR_TYPES: Final = frozenset({"error", "model.error"})
+"""Failures, whatever their outcome says."""
+
+FAILURE_TYPES: Final = frozenset({"tool.complete", "tool.failure"})
+"""
+Failures by their outcome. That a scope, a turn or a delegation ended in an error is a
+second view of what failed inside.
+"""
+
+BLOCK_TYPES: Final = frozenset(
+    {"loop.block", "permission.decision", "policy.decision", "tool.blocked"}
+)
+"""Blocks by their outcome."""
+
+_CALLS: Final = pa.array(sorted(CALL_TYPES))
+_ERRORS: Final = pa.array(sorted(ERROR_TYPES))
+_CAN_FAIL: Final = pa.array(sorted(FAILURE_TYPES))
+_CAN_BLOCK: Final = pa.array(sorted(BLOCK_TYPES))
 _FAILED: Final = pa.array(["failure", "timeout"])
 _BLOCKED: Final = pa.array(["blocked", "denied"])
-_CALLS: Final = pa.array(sorted(CALL_TYPES))
 
 _MAX_AHEAD_US: Final = 5 * 60 * 1_000_000
 """A clock may be so far ahead of the broker's (docs/guarantees.md)."""
@@ -121,12 +145,17 @@ def _groups(
 
 def _measures(events: pa.RecordBatch) -> dict[str, pa.Array]:
     """What each event adds to each of `Counts`."""
-    outcome = events.column("outcome")
+    kind, outcome = events.column("event_type"), events.column("outcome")
+    failed = pc.is_in(outcome, value_set=_FAILED)
+    blocked = pc.is_in(outcome, value_set=_BLOCKED)
     return {
         "events": pa.repeat(1, events.num_rows),
-        "calls": pc.is_in(events.column("event_type"), value_set=_CALLS),
-        "failures": pc.is_in(outcome, value_set=_FAILED),
-        "blocks": pc.is_in(outcome, value_set=_BLOCKED),
+        "calls": pc.is_in(kind, value_set=_CALLS),
+        "failures": pc.or_(
+            pc.is_in(kind, value_set=_ERRORS),
+            pc.and_(pc.is_in(kind, value_set=_CAN_FAIL), failed),
+        ),
+        "blocks": pc.and_(pc.is_in(kind, value_set=_CAN_BLOCK), blocked),
     } | {
         name: _tokens(events.column(name))
         for name in Counts._fields

@@ -19,10 +19,12 @@ _LABELS: Final = ["agent", "tool"]
 _EVENTS = Counter("fleetwake_events_total", "Events.", _LABELS)
 _CALLS = Counter("fleetwake_calls_total", "Tool calls that ended, any way.", _LABELS)
 _FAILURES = Counter(
-    "fleetwake_failures_total", "Events with outcome failure or timeout.", _LABELS
+    "fleetwake_failures_total",
+    "Calls that ended in failure or timeout, and errors outside of calls.",
+    _LABELS,
 )
 _BLOCKS = Counter(
-    "fleetwake_blocks_total", "Events with outcome blocked or denied.", _LABELS
+    "fleetwake_blocks_total", "Calls stopped, and decisions that denied one.", _LABELS
 )
 _TOKENS = Counter("fleetwake_tokens_total", "Tokens.", [*_LABELS, "kind"])
 

@@ -12,6 +12,7 @@ from weakref import WeakSet
 from fleetwake.producer.adapters.mapping import UnmappableError
 from fleetwake.producer.content import plain_json
 from fleetwake.producer.dead_letter import DeadLetter
+from fleetwake.schemas.errors import FleetwakeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fleetwake.producer.adapters.mapping import Adapter
     from fleetwake.producer.client import AsyncAuditProducer, AuditProducer
 
-__all__ = ["LiveStream", "renew_after_fork"]
+__all__ = ["LiveStream", "reject", "renew_after_fork"]
 
 
 class Renewable(Protocol):
@@ -78,31 +79,47 @@ class LiveStream:
                 for event, content in self._adapter.map(record, ordinal=self._ordinal):
                     self._producer.emit(event, content)
         except Exception as error:  # noqa: BLE001  # the agent would fail of it
-            self._reject(value, error)
-
-    def _reject(self, value: object, error: Exception) -> None:
-        if isinstance(error, UnmappableError):
-            reason, problem = error.reason, str(error)
-        else:
-            reason, problem = "unreadable", f"reading it raised {type(error).__name__}"
-        letter = DeadLetter(
-            value=self._bytes_of(value),
-            reason=reason,
-            error=problem,
-            origin={"source": self._source},
-            key=self._session_id,
-        )
-        self._producer.reject(letter)
+            reject(
+                self._producer,
+                error,
+                value=self._bytes_of(value),
+                source=self._source,
+                key=self._session_id,
+            )
 
     def _bytes_of(self, value: object) -> bytes:
-        if isinstance(value, bytes):
-            return value
-        if isinstance(value, str):
-            return value.encode("utf-8", "replace")
         # Where it cannot be read, its type must do.
         with contextlib.suppress(Exception):
+            if isinstance(value, (bytes, bytearray, memoryview)):
+                return bytes(value)
+            if isinstance(value, str):
+                return value.encode("utf-8", "replace")
             value = self._read(value)
         return plain_json(value)[0].encode()
+
+
+def reject(
+    producer: AuditProducer | AsyncAuditProducer,
+    error: Exception,
+    *,
+    value: bytes,
+    source: str,
+    key: str,
+) -> None:
+    """
+    Send what was not published because of `error` to the dead letters. Never raises.
+
+    What a strict producer refuses has the reason `invalid`, as it counts it.
+    """
+    if isinstance(error, UnmappableError):
+        reason, problem = error.reason, str(error)
+    elif isinstance(error, FleetwakeError):
+        reason, problem = "invalid", str(error)
+    else:
+        reason, problem = "unreadable", f"reading it raised {type(error).__name__}"
+    # The producer may be anybody's, and a strict one raises when it is closed.
+    with contextlib.suppress(Exception):
+        producer.reject(DeadLetter(value, reason, problem, {"source": source}, key))
 
 
 def renew_after_fork(one: Renewable) -> None:

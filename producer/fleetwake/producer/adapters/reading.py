@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -10,10 +12,30 @@ from fleetwake.producer.adapters.mapping import REPAIRED
 from fleetwake.producer.content import plain_json
 from fleetwake.schemas.text import well_formed
 
-__all__ = ["EventTypeRow", "Reading", "error_kind", "json_text"]
+__all__ = [
+    "MAX_ID_CHARS",
+    "EventTypeRow",
+    "Reading",
+    "error_kind",
+    "json_text",
+    "short_id",
+]
 
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _MAX_LONG: Final = 2**63 - 1
+
+MAX_ID_CHARS: Final = 1_024
+"""Code points of a name or an id; see `short_id`."""
+
+_DIGEST_CHARS: Final = 32
+_ID_ENDINGS: Final = ("_id", "_name", "_type")
+_ID_FIELDS: Final = frozenset(
+    {
+        *("kind", "type", "level", "scope", "model", "provider"),
+        *("from_agent", "to_agent"),
+    }
+)
+"""Fields whose text is a name or an id, whatever record they are of."""
 
 _ERROR_KINDS: Final = {
     "TimeoutError": "timeout",
@@ -53,16 +75,20 @@ class Reading:
         self._repaired[word] = None
 
     def text(self, of: Mapping[str, object], name: str) -> str | None:
-        """Return a text that any codec can hold."""
+        """Return a text that any codec can hold; of a name or an id its short one."""
         value = of.get(name)
         if value is None:
             return None
+        if isinstance(value, Enum):
+            value = value.value
         if not isinstance(value, str):
             self.note(name)
             return None
         if type(value) is not str:
-            # An enumeration's member: its text, not its name.
             value = str.__str__(value)
+        if len(value) > MAX_ID_CHARS and _is_id(name):
+            self.note(f"{name}_cut")
+            value = short_id(value)
         return value if value.isascii() else well_formed(value)
 
     def integer(self, of: Mapping[str, object], name: str) -> int | None:
@@ -116,6 +142,23 @@ class Reading:
         if self._repaired:
             found[REPAIRED] = ",".join(self._repaired)
         return found
+
+
+def short_id(text: str) -> str:
+    """
+    Return a name or an id of at most `MAX_ID_CHARS` code points.
+
+    A longer one, which would make the event too large to be sent, becomes its head and
+    half of its SHA-256: two that differ stay two.
+    """
+    if len(text) <= MAX_ID_CHARS:
+        return text
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
+    return f"{text[: MAX_ID_CHARS - _DIGEST_CHARS - 1]}~{digest}"
+
+
+def _is_id(name: str) -> bool:
+    return name in _ID_FIELDS or name.endswith(_ID_ENDINGS)
 
 
 def error_kind(error_type: str | None) -> str:

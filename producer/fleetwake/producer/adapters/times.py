@@ -12,10 +12,10 @@ from fleetwake.schemas.checks import MAX_TIME_US
 __all__ = ["micros", "micros_of_epoch"]
 
 # RFC 3339, and what readers of the four systems take beside it: a space for the T,
-# lower case, no seconds' fraction or up to nine digits of it.
+# lower case, no seconds' fraction.
 _TIME: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})"
-    r"(?:[.]([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
+    r"(?:[.]([0-9]+))?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -23,12 +23,13 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 def micros(value: object) -> int:
     """
-    Return the time of an RFC 3339 text. Nanoseconds are cut, not rounded.
+    Return the time of an RFC 3339 text. Digits beyond microseconds are cut.
 
     Raises:
-        UnmappableError: timestamp_missing, timestamp_not_text, timestamp_malformed,
-            timestamp_without_zone (guessing one would forge evidence), or
-            timestamp_out_of_range (not after 1970's first instant, or after 9999).
+        UnmappableError: timestamp_missing, timestamp_not_text, timestamp_malformed
+            (a leap second too), timestamp_without_zone (guessing one would forge
+            evidence), or timestamp_out_of_range (not after 1970's first instant, or
+            after 9999).
     """
     if value is None or value == "":
         raise UnmappableError("timestamp_missing", "the record has no timestamp")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from types import MappingProxyType, SimpleNamespace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetwake.producer.adapters.agent_framework.subscriber import trace_record
-from fleetwake.producer.adapters.reading import Reading
+from fleetwake.producer.adapters.reading import Reading, json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from fleetwake.producer.adapters.agent_framework.audit_trace import (
         InMemoryAuditTracer,
@@ -56,73 +56,75 @@ def _record(store: InMemoryAuditTracer, event: Mapping[str, object]) -> None:
 
 
 def _started(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
+    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]
 ) -> None:
     store.start_agent_call(
         run_id=_text(payload, "run_id") or run_id,
-        caller_id=Reading().text(payload, "caller_id"),
+        caller_id=payload.get("caller_id"),
         agent_name=_text(payload, "agent_name"),
         system_prompt=_text(payload, "system_prompt"),
-        system_prompt_sources=_texts(payload, "system_prompt_sources"),
+        system_prompt_sources=payload.get("system_prompt_sources") or (),
         user_prompt=_text(payload, "user_prompt"),
-        user_prompt_sources=_texts(payload, "user_prompt_sources"),
+        user_prompt_sources=payload.get("user_prompt_sources") or (),
     )
 
 
 def _finished(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
+    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]
 ) -> None:
     store.finish_agent_call(run_id=_text(payload, "run_id") or run_id)
 
 
 def _decision(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
+    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]
 ) -> None:
     decision = Reading().mapping(payload, "decision")
     named = {name: item for name, item in decision.items() if name != "response"}
+    named["message"] = _text(decision, "message")
+    named["parameters"] = decision.get("parameters") or {}
     store.record_decision(run_id=run_id, decision=SimpleNamespace(**named))
 
 
 def _callback(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
+    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]
 ) -> None:
     store.record_callback(
         run_id=run_id,
         intent=_text(payload, "intent"),
         prompt=_text(payload, "prompt"),
         target=_text(payload, "target"),
-        response=Reading().text(payload, "response"),
+        response=payload.get("response"),
     )
     _event(store, run_id, payload)
 
 
-def _event(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
-) -> None:
-    if "event" in payload:
-        store.record_event(run_id=run_id, event=payload["event"])
+def _event(store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]) -> None:
+    store.record_event(run_id=run_id, event=payload.get("event") or {})
 
 
-def _skill(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
-) -> None:
+def _skill(store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]) -> None:
+    status, resources = payload.get("status"), payload.get("loaded_resources")
+    # What is as usual is not written: earlier versions told it, but did not write it.
+    is_usual = status in (None, "loaded") and not resources
     store.record_skill_invocation(
         run_id=run_id,
         skill_name=_text(payload, "skill_name"),
         parameters=payload.get("parameters") or {},
-        inventory=_texts(payload, "inventory"),
+        inventory=payload.get("inventory") or (),
+        status=None if is_usual else status,
+        loaded_resources=None if is_usual else resources,
     )
 
 
 def _request(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
+    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]
 ) -> None:
     if payload.get("input_payload") is not None:
         store.record_llm_request(run_id=run_id, payload=payload["input_payload"])
 
 
 def _response(
-    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, object]
+    store: InMemoryAuditTracer, run_id: str, payload: Mapping[str, Any]
 ) -> None:
     store.record_llm_response(
         run_id=run_id,
@@ -131,29 +133,23 @@ def _response(
     )
 
 
-def _memory(
-    store: InMemoryAuditTracer, kind: str, payload: Mapping[str, object]
-) -> None:
-    reading = Reading()
+def _memory(store: InMemoryAuditTracer, kind: str, payload: Mapping[str, Any]) -> None:
     store.record_memory_operation(
         operation=kind.removeprefix("runtime."),
-        memory_uri=reading.text(payload, "memory_uri"),
-        scope=reading.text(payload, "scope"),
-        mime_type=reading.text(payload, "mime_type"),
-        title=reading.text(payload, "title"),
-        summary=reading.text(payload, "summary"),
-        size_bytes=reading.integer(payload, "size_bytes"),
-        version=reading.text(payload, "version"),
+        memory_uri=payload.get("memory_uri"),
+        scope=payload.get("scope"),
+        mime_type=payload.get("mime_type"),
+        title=payload.get("title"),
+        summary=payload.get("summary"),
+        size_bytes=payload.get("size_bytes"),
+        version=payload.get("version"),
         metadata=payload,
     )
 
 
-def _text(payload: Mapping[str, object], name: str) -> str:
-    return Reading().text(payload, name) or ""
-
-
-def _texts(payload: Mapping[str, object], name: str) -> Sequence[str]:
-    return [one for one in Reading().array(payload, name) if isinstance(one, str)]
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value = payload.get(name)
+    return "" if value is None else json_text(value)
 
 
 _MEMORY_KINDS: Final = frozenset(

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from fleetwake.producer.adapters.agent_framework.adapter import AgentFrameworkAdapter
 from fleetwake.producer.adapters.agent_framework.audit_subscriber import (
@@ -34,6 +35,7 @@ from fleetwake.producer.adapters.agent_framework.run_ids import session_of
 from fleetwake.producer.adapters.agent_framework.subscriber import trace_record
 from fleetwake.producer.adapters.agent_framework.told import SOURCE
 from fleetwake.producer.adapters.live import LiveStream, renew_after_fork
+from fleetwake.producer.adapters.reading import json_text
 from fleetwake.producer.content import plain_json
 
 if TYPE_CHECKING:
@@ -126,15 +128,16 @@ class InMemoryAuditTracer:
         user_prompt_sources: Sequence[str],
     ) -> None:
         """Begin a record, in place of one that has the same run_id."""
+        run_id = json_text(run_id)
         record = AgentCallAuditRecord(
             timestamp=_now(),
             run_id=run_id,
             caller_id=caller_id,
             agent_name=agent_name,
             system_prompt=system_prompt,
-            system_prompt_sources=tuple(system_prompt_sources),
+            system_prompt_sources=_tuple(system_prompt_sources),
             user_prompt=user_prompt,
-            user_prompt_sources=tuple(user_prompt_sources),
+            user_prompt_sources=_tuple(user_prompt_sources),
         )
         with self._lock:
             self.active_records[run_id] = record
@@ -171,10 +174,10 @@ class InMemoryAuditTracer:
         intent: str,
         prompt: str,
         target: str,
-        response: str | None = None,
+        response: object = None,
     ) -> None:
         """Add a question to the caller, with the time of now."""
-        one = CallbackAuditRecord(_now(), intent, prompt, target, response)
+        one = CallbackAuditRecord(_now(), intent, prompt, target, _copy(response))
         self._change(
             run_id,
             lambda record: replace(record, callbacks=(*record.callbacks, one)),
@@ -187,11 +190,20 @@ class InMemoryAuditTracer:
         skill_name: str,
         parameters: object,
         inventory: Sequence[str],
+        status: str | None = None,
+        loaded_resources: Sequence[str] | None = None,
         **_: object,
     ) -> None:
-        """Add a skill, with the time of now. What later versions tell is left out."""
+        """Add a skill, with the time of now. Later versions tell the last two."""
         one = SkillInvocationRecord(
-            _now(), skill_name, _copy(parameters), tuple(inventory)
+            timestamp=_now(),
+            skill_name=skill_name,
+            parameters=_copy(parameters),
+            inventory=_tuple(inventory),
+            status=status,
+            loaded_resources=(
+                None if loaded_resources is None else _tuple(loaded_resources)
+            ),
         )
         self._change(
             run_id,
@@ -210,7 +222,7 @@ class InMemoryAuditTracer:
     def finish_agent_call(self, *, run_id: str) -> None:
         """Write the record and forget it."""
         with self._lock:
-            record = self.active_records.pop(run_id, None)
+            record = self.active_records.pop(json_text(run_id), None)
             if record is not None:
                 self._write(record.to_jsonable())
 
@@ -277,6 +289,7 @@ class InMemoryAuditTracer:
         run_id: str,
         changed: Callable[[AgentCallAuditRecord], AgentCallAuditRecord],
     ) -> None:
+        run_id = json_text(run_id)
         with self._lock:
             record = self.active_records.get(run_id)
             if record is not None:
@@ -312,6 +325,12 @@ class InMemoryAuditTracer:
 def _now() -> str:
     # The file has local time with its offset.
     return datetime.now().astimezone().isoformat(timespec="microseconds")
+
+
+def _tuple(values: object) -> tuple[str, ...]:
+    """Return a list as it is now; an empty one in place of what is none."""
+    is_list = isinstance(values, Iterable)
+    return tuple(cast("Iterable[str]", values)) if is_list else ()
 
 
 def _copy(value: object) -> object:

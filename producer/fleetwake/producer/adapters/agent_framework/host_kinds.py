@@ -92,6 +92,9 @@ def _permission_resolved(seen: Seen) -> Told:
 def _run_failed(seen: Seen) -> Told:
     error = seen.payload.get("error") or seen.payload.get("message")
     error_type = seen.text("error_type")
+    if seen.run_id and seen.run.model_failed:
+        # It is why the run failed.
+        return Told(error_type=error_type)
     return Told(
         "error",
         "failure",

@@ -24,7 +24,8 @@ def _model_started(seen: Seen) -> Told:
 
 def _llm_request(seen: Seen) -> Told:
     run = seen.run
-    run.model_failed, run.requested_at = False, seen.at
+    run.model_failed = False
+    run.requested_at = seen.at if seen.run_id else None
     return _llm(seen)._replace(event_type="model.request", outcome="attempted")
 
 

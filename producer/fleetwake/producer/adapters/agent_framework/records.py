@@ -33,7 +33,7 @@ class CallbackAuditRecord:
     intent: str
     prompt: str
     target: str
-    response: str | None = None
+    response: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,17 @@ class SkillInvocationRecord:
     skill_name: str
     parameters: object
     inventory: tuple[str, ...]
+    status: str | None = None
+    """This and the next: of later versions. None where it was not told."""
+    loaded_resources: tuple[str, ...] | None = None
+
+    def to_jsonable(self) -> dict[str, object]:
+        """Return it as a dict, without what was not told."""
+        told = fields_of(self)
+        for name in ("status", "loaded_resources"):
+            if told[name] is None:
+                del told[name]
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +128,5 @@ class AgentCallAuditRecord:
         """Return it as nested dicts, in the order of the file."""
         return fields_of(self) | {
             "callbacks": [fields_of(one) for one in self.callbacks],
-            "skill_invocations": [fields_of(one) for one in self.skill_invocations],
+            "skill_invocations": [one.to_jsonable() for one in self.skill_invocations],
         }

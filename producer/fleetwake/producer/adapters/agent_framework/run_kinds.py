@@ -33,7 +33,10 @@ _STATUS: Final = {
 def _run_started(seen: Seen) -> Told:
     run, is_first = seen.runs.start(seen.run_id, seen.kind, seen.at)
     caller = seen.text("caller_id")
-    run.agent_id = run.agent_id or seen.agent_id
+    if seen.run_id:
+        # Without an id, whose the next events are is not known.
+        run.agent_id = run.agent_id or seen.agent_id
+        run.caller = run.caller or caller
     parent = seen.text("parent_run_id") or parent_of(seen.run_id, seen.agent_id)
     run.is_child |= parent is not None or _is_agent(caller)
     prompt = seen.text("user_prompt") or seen.text("prompt")
@@ -58,7 +61,7 @@ def _run_ended(seen: Seen) -> Told:
     for name in ("usage_self", "usage_inclusive"):
         usage = seen.reading.mapping(seen.payload, name)
         attributes |= usage_attributes(seen.reading, name, usage)
-    if run.ended:
+    if run.ended and seen.run_id:
         return Told(attributes=attributes)
     run.ended = True
     run.calls.clear()
@@ -79,7 +82,7 @@ def _run_ended(seen: Seen) -> Told:
         ),
         attributes,
         severity="error" if is_failure else None,
-        agent_from=caller if is_child else None,
+        agent_from=(caller or run.caller) if is_child else None,
         agent_to=(seen.agent_id or run.agent_id) if is_child else None,
         error_kind="other" if is_failure else None,
         duration_ms=seen.reading.duration_ms(run.started_at, seen.at),

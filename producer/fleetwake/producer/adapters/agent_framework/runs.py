@@ -38,6 +38,7 @@ class Run:
 
     __slots__ = (
         "agent_id",
+        "caller",
         "calls",
         "ended",
         "is_child",
@@ -52,6 +53,7 @@ class Run:
         self.started: set[str] = set()
         self.started_at: int | None = None
         self.ended = False
+        self.caller: str | None = None
         self.is_child = False
         """Another agent called it, not the host."""
         self.requested_at: int | None = None
@@ -106,7 +108,7 @@ class Run:
 
 
 class Runs:
-    """The runs of a stream, the latest ones. A run without an id is always new."""
+    """The runs of a stream, the latest ones. All without an id are one."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
@@ -131,15 +133,13 @@ class Runs:
             run = self._new(run_id)
         is_first = not run.started
         run.started.add(view)
-        if is_first:
+        if is_first and run_id:
             run.started_at = at
         return run, is_first
 
     def _new(self, run_id: str | None) -> Run:
-        run = Run()
-        if run_id:
-            self._runs[run_id] = run
-            self._runs.move_to_end(run_id)
-            if len(self._runs) > _MAX_RUNS:
-                self._runs.popitem(last=False)
+        run = self._runs[run_id or ""] = Run()
+        self._runs.move_to_end(run_id or "")
+        if len(self._runs) > _MAX_RUNS:
+            self._runs.popitem(last=False)
         return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from fleetwake.producer.adapters.agent_framework.adapter import AgentFrameworkAdapter
@@ -11,6 +12,8 @@ from fleetwake.producer.adapters.live import LiveStream
 from fleetwake.producer.adapters.mapping import UnmappableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fleetwake.producer.client import AsyncAuditProducer, AuditProducer
 
 __all__ = ["CHANNELS", "FleetwakeSubscriber", "trace_record"]
@@ -72,12 +75,23 @@ def trace_record(event: object) -> Mapping[str, object]:
     """
     if isinstance(event, Mapping):
         return cast("Mapping[str, object]", event)
-    record = {name: getattr(event, name, None) for name in _FIELDS}
+    record = _fields_of(event, _FIELDS)
     if record["kind"] is None:
         raise UnmappableError(
             "not_a_trace_event", f"{type(event).__name__} is no trace event"
         )
     context = record["context"]
     if context is not None and not isinstance(context, Mapping):
-        record["context"] = {name: getattr(context, name, None) for name in _CONTEXT}
+        record["context"] = _fields_of(context, _CONTEXT)
     return record
+
+
+def _fields_of(value: object, known: Sequence[str]) -> dict[str, object]:
+    """Return the known fields in their order, then those of later versions."""
+    if is_dataclass(value):
+        names = [one.name for one in fields(value)]
+    else:
+        names = [name for name in getattr(value, "__dict__", ()) if name[:1] != "_"]
+    return {
+        name: getattr(value, name, None) for name in dict.fromkeys((*known, *names))
+    }

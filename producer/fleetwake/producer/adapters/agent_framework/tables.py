@@ -23,6 +23,9 @@ _END: Final = EventTypeRow(
     "turn.end", "", {"delegation.end": "a called agent"} | _TWICE
 )
 _MEMORY: Final = EventTypeRow("memory.operation")
+_PERMISSION: Final = EventTypeRow(
+    "permission.decision", "a block if `allowed` is false"
+)
 _SECOND_VIEW: Final = EventTypeRow("custom")
 _ATTEMPT: Final = EventTypeRow("tool.attempt", "a call begins")
 _COMPLETE: Final = EventTypeRow("tool.complete", "a call ends")
@@ -60,14 +63,16 @@ TYPES: Final[Mapping[str, EventTypeRow]] = MappingProxyType(
         "llm.error": EventTypeRow("model.error", "a failure", _TWICE),
         "runtime.session_started": EventTypeRow("session.start"),
         "runtime.session_finished": EventTypeRow("session.end", "resets detectors"),
-        "runtime.run_failed": EventTypeRow("error", "a failure"),
+        "runtime.run_failed": EventTypeRow(
+            "error", "a failure", {"custom": "its model's failure told it before"}
+        ),
         "user.message_sent": EventTypeRow(
             "assistant.message", "", {"user.input": "`role` is user; resets detectors"}
         ),
         "user.prompt_answered": EventTypeRow(
             "user.input", "resets detectors", {"custom": "the input has ended"}
         ),
-        "user.permission_resolved": EventTypeRow("permission.decision"),
+        "user.permission_resolved": _PERMISSION,
         RUN: EventTypeRow(
             "turn.start",
             "resets detectors",
@@ -94,7 +99,7 @@ TYPES: Final[Mapping[str, EventTypeRow]] = MappingProxyType(
         "user_input": EventTypeRow(
             "user.input", "resets detectors", {"custom": "the input has ended"}
         ),
-        "permission_request": EventTypeRow("permission.decision"),
+        "permission_request": _PERMISSION,
         "memory_operation": _MEMORY,
     }
 )

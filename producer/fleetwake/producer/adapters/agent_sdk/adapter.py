@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from fleetwake.producer.adapters.agent_sdk.steps import step_of
 from fleetwake.producer.adapters.agent_sdk.tables import (
@@ -48,7 +48,8 @@ class AgentSdkAdapter:
     in `source_event_type`, and counts as nothing. So each call has one end.
 
     Event ids are made of session, turn, call, kind, time and the SHA-256 of the record,
-    not of the stream: a record is the same event wherever it is read.
+    not of the stream or the order of its keys: a record is the same event wherever it
+    is read.
     """
 
     source: Final = SOURCE
@@ -76,7 +77,7 @@ class AgentSdkAdapter:
         whole, is_repaired = plain_json(record)
         if is_repaired:
             reading.note(NOT_FINITE)
-        digest = sha256(whole.encode()).hexdigest()
+        digest = sha256(plain_json(_in_order(record))[0].encode()).hexdigest()
         identity = (session_id, step.turn_id, step.call_id, step.kind, at, digest)
         is_news = self._is_news(session_id, step)
         event_type, outcome = _meaning(step) if is_news else ("custom", "unknown")
@@ -137,6 +138,23 @@ def restore(events: Sequence[AuditEvent]) -> object:
     if payload is None:
         raise ValueError("the event has no payload")
     return json.loads(payload)
+
+
+def _in_order(value: object) -> object:
+    """Return the same with its keys sorted; as it is if they cannot be."""
+    try:
+        return _sorted(value)
+    except Exception:  # noqa: BLE001  # keys of several types, a circle
+        return value
+
+
+def _sorted(value: object) -> object:
+    if isinstance(value, dict):
+        fields = cast("dict[str, object]", value)
+        return {name: _sorted(fields[name]) for name in sorted(fields)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in cast("list[object]", value)]
+    return value
 
 
 def _meaning(step: Step) -> tuple[str, str]:

@@ -22,9 +22,9 @@ class AgentSdkSink:
 
         sink = AgentSdkSink(AuditProducer(), session_id=thread_id)
 
-    Takes dicts, and the lines of JSON that the source's `serde_json` writes. What
-    cannot be mapped goes to the dead letters. `session_id` is by default one of its
-    own.
+    Takes dicts, and the lines of JSON that the source's `serde_json` writes, as text or
+    bytes. What cannot be mapped goes to the dead letters. `session_id` is by default
+    one of its own.
     """
 
     def __init__(
@@ -43,13 +43,17 @@ class AgentSdkSink:
             agent_id=agent_id,
         )
 
-    def record(self, record: Mapping[str, object] | str | bytes) -> None:
+    def record(
+        self, record: Mapping[str, object] | str | bytes | bytearray | memoryview
+    ) -> None:
         """Take a record and publish it; see the class."""
         self._stream.take(record)
 
 
 def _parsed(record: object) -> Mapping[str, object]:
-    if isinstance(record, (str, bytes)):
+    if isinstance(record, memoryview):
+        record = bytes(record)
+    if isinstance(record, (str, bytes, bytearray)):
         try:
             record = json.loads(record)
         except (ValueError, RecursionError) as error:

@@ -17,7 +17,7 @@ _BEGIN: Final = "a call begins"
 _AGAIN: Final = {"custom": "the call has ended before, or was told of this before"}
 _TWICE: Final = {"custom": "the call was told of this before"}
 _FAILURE: Final = {"tool.failure": "`success` is false; a call ends, a failure"}
-_BLOCKED: Final = EventTypeRow("tool.blocked", _END, _AGAIN)
+_BLOCKED: Final = EventTypeRow("tool.blocked", f"{_END}, a block", _AGAIN)
 _CONFIRMATION: Final = EventTypeRow("tool.confirmation", _BEGIN, _AGAIN)
 
 TYPES: Final[Mapping[str, EventTypeRow]] = MappingProxyType(

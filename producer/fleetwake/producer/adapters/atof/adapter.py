@@ -174,9 +174,16 @@ def recognises(record: Mapping[str, object], /) -> bool:
 
 
 def restore(events: Sequence[AuditEvent], /) -> object:
-    """Return the record, as parsed JSON, that one event was made of."""
+    """
+    Return the record, as parsed JSON, that one event was made of.
+
+    Raises:
+        ValueError: it carries none, by the content policy.
+    """
     (event,) = events
-    return json.loads(event.payload or "null")
+    if event.payload is None:
+        raise ValueError("the event has no payload")
+    return json.loads(event.payload)
 
 
 def _event(

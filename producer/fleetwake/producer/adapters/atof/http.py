@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from fleetwake.producer.adapters.formats import Record, parse_record
-from fleetwake.producer.adapters.mapping import UnmappableError
+from fleetwake.producer.adapters.mapping import Mapped, UnmappableError
+from fleetwake.producer.content import NOT_FINITE, plain_json
 from fleetwake.producer.dead_letter import DeadLetter
 from fleetwake.schemas.errors import FleetwakeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["MAX_LINE_BYTES", "ContentTypeError", "read_http"]
+    from fleetwake.producer.adapters.atof.adapter import AtofAdapter
+
+__all__ = ["MAX_LINE_BYTES", "ContentTypeError", "map_http", "read_http"]
+
+Chunk: TypeAlias = "str | bytes | bytearray | memoryview"
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 """Of one record; a longer one becomes a dead letter."""
@@ -27,8 +32,44 @@ class ContentTypeError(FleetwakeError):
     """Raised when a body is not said to be lines of JSON. Over HTTP: status 415."""
 
 
+def map_http(
+    adapter: AtofAdapter,
+    body: Chunk | Iterable[Chunk],
+    content_type: str = "",
+    *,
+    max_line_bytes: int = MAX_LINE_BYTES,
+) -> Iterator[Mapped | DeadLetter]:
+    """
+    Yield the events of a body, and what makes none; arguments as for `read_http`.
+
+    An event in whose record NaN or an infinity became text has the note `not_finite`.
+
+    Raises:
+        ContentTypeError: at once, before anything is read.
+        TypeError: likewise, the body is neither text nor bytes nor chunks of them.
+    """
+    return _map(adapter, read_http(body, content_type, max_line_bytes=max_line_bytes))
+
+
+def _map(
+    adapter: AtofAdapter, records: Iterable[Record | DeadLetter]
+) -> Iterator[Mapped | DeadLetter]:
+    for one in records:
+        if isinstance(one, DeadLetter):
+            yield one
+            continue
+        try:
+            ((event, content),) = adapter.map(one.fields, ordinal=0)
+        except UnmappableError as error:
+            line = plain_json(one.fields)[0].encode()
+            yield _letter(line, error.reason, str(error))
+        else:
+            note = content.note if one.is_finite else NOT_FINITE
+            yield Mapped(event, content._replace(note=note))
+
+
 def read_http(
-    body: bytes | Iterable[bytes],
+    body: Chunk | Iterable[Chunk],
     content_type: str = "",
     *,
     max_line_bytes: int = MAX_LINE_BYTES,
@@ -43,24 +84,27 @@ def read_http(
     knows both.
 
     Args:
-        body: whole, or its chunks as they come; compression must be undone.
+        body: whole, or its chunks as they come, of bytes or of text (a websocket's
+            messages are text); compression must be undone.
         content_type: of the request; parameters do not matter. Empty: not known.
         max_line_bytes: what a line may have. What is beyond it is not held.
 
     Raises:
         ContentTypeError: at once, before anything is read.
+        TypeError: likewise, the body is neither text nor bytes nor chunks of them.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in _CONTENT_TYPES:
         raise ContentTypeError(
             "the body must be application/x-ndjson: a JSON object on each line"
         )
-    chunks = (body,) if isinstance(body, (bytes, bytearray)) else body
-    return _read(chunks, max_line_bytes)
+    if isinstance(body, (str, bytes, bytearray, memoryview)):
+        return _read((cast("Chunk", body),), max_line_bytes)
+    return _read(iter(body), max_line_bytes)
 
 
 def _read(
-    chunks: Iterable[bytes], max_line_bytes: int
+    chunks: Iterable[Chunk], max_line_bytes: int
 ) -> Iterator[Record | DeadLetter]:
     for line in _lines(chunks, max_line_bytes):
         if len(line) > max_line_bytes:
@@ -74,11 +118,11 @@ def _read(
                 yield _letter(line, error.reason, str(error))
 
 
-def _lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
+def _lines(chunks: Iterable[Chunk], max_line_bytes: int) -> Iterator[bytes]:
     """Yield lines without their ends; of one that is too long, the beginning."""
     rest = bytearray()
     for chunk in chunks:
-        *whole, tail = chunk.split(b"\n")
+        *whole, tail = _bytes_of(chunk).split(b"\n")
         for line in whole:
             _append(rest, line, max_line_bytes)
             yield bytes(rest)
@@ -86,6 +130,13 @@ def _lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
         _append(rest, tail, max_line_bytes)
     if rest:
         yield bytes(rest)
+
+
+def _bytes_of(chunk: Chunk) -> bytes:
+    if isinstance(chunk, str):
+        # A lone surrogate makes its line a dead letter, as over HTTP.
+        return chunk.encode("utf-8", "surrogatepass")
+    return chunk if isinstance(chunk, bytes) else bytes(memoryview(chunk))
 
 
 def _append(rest: bytearray, part: bytes, max_line_bytes: int) -> None:

@@ -11,8 +11,7 @@ from uuid import uuid4
 from weakref import WeakSet
 
 from fleetwake.producer.adapters.atof.adapter import AtofAdapter
-from fleetwake.producer.adapters.mapping import UnmappableError
-from fleetwake.producer.dead_letter import DeadLetter
+from fleetwake.producer.adapters.live import reject
 
 if TYPE_CHECKING:
     from fleetwake.producer.client import AsyncAuditProducer, AuditProducer
@@ -67,20 +66,19 @@ class AtofSubscriber:
                 self._ordinal += 1
                 for mapped in self._adapter.map(record, ordinal=self._ordinal):
                     self._producer.emit(mapped.event, mapped.content)
-        except UnmappableError as error:
-            self._reject(event, error.reason, str(error))
         except Exception as error:  # noqa: BLE001  # the runtime would print it
-            self._reject(event, "unreadable", f"{type(error).__name__} when read")
+            reject(
+                self._producer,
+                error,
+                value=_bytes_of(event),
+                source=AtofAdapter.source,
+                key=self._session_id,
+            )
 
     def renew(self) -> None:
         """Take a new lock: called for you in a forked child, whose scopes go on."""
         # Reentrant: a signal handler may emit while its thread is in here.
         self._lock = RLock()
-
-    def _reject(self, event: object, reason: str, problem: str) -> None:
-        origin = {"source": AtofAdapter.source}
-        letter = DeadLetter(_bytes_of(event), reason, problem, origin, self._session_id)
-        self._producer.reject(letter)
 
 
 _SUBSCRIBERS: Final[WeakSet[AtofSubscriber]] = WeakSet()

@@ -1,9 +1,10 @@
 """
 What each ATOF record becomes, and what it counts as.
 
-docs/integrations/atof.md has this table. An end of a call counts as a call; an event
-with outcome failure counts as a failure, one with blocked or denied as a block. What
-tells a fact once more is `custom`, without an outcome.
+docs/integrations/atof.md has this table. An end of a call counts as a call, a failed
+one as a failure as well; so does a model's error. Ends of scopes and turns count as
+nothing, whatever their outcome: what failed within has been told. What tells a fact
+once more is `custom`, without an outcome.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ TYPES: Final[Mapping[str, EventTypeRow]] = MappingProxyType(
         "scope.start scope": _Row(
             "scope.start", "any other category, also one that nobody knows yet"
         ),
-        "scope.end scope": _Row(
-            "scope.end", "its end", "nothing; with an error, a failure"
-        ),
+        "scope.end scope": _Row("scope.end", "its end"),
         "scope": _Row("custom", "a scope that neither starts nor ends"),
         "mark": _Row("mark", "any other mark"),
         "mark rejected": _Row(
-            "tool.blocked", "data say `rejected`; its name is the tool's", "a block"
+            "tool.blocked",
+            "data say `rejected`; its name is the tool's",
+            "a call ends; a block",
         ),
         "mark rejected model": _Row(
             "policy.decision",

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import threading
-import weakref
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
+from typing import IO, TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import uuid4
 
-from fleetwake.producer.adapters.calute.mapping import ENVELOPE, CaluteAdapter
-from fleetwake.producer.adapters.mapping import UnmappableError
-from fleetwake.producer.dead_letter import DeadLetter
+from fleetwake.producer.adapters.calute.mapping import CaluteAdapter
+from fleetwake.producer.adapters.calute.objects import letter_of, record_of
+from fleetwake.producer.adapters.live import reject, renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +25,6 @@ __all__ = [
     "InMemoryCollector",
     "JSONLSinkCollector",
 ]
-
-_MAX_LETTER_BYTES: Final = 1024 * 1024
 
 
 @runtime_checkable
@@ -52,9 +45,9 @@ class CaluteCollector:
     Publishes Calute's events. Thread-safe; never raises, never waits for the network.
 
     Takes Calute's event objects, whatever class they are of, objects with the same
-    attributes, and dicts. What cannot be mapped goes to the dead letters. Events
-    without a session belong to `session_id`, by default an id that is new for each
-    collector: use one collector for each Calute instance.
+    attributes or a `to_dict` that says them, and dicts. What cannot be mapped goes to
+    the dead letters. Events without a session belong to `session_id`, by default an id
+    that is new for each collector: use one collector for each Calute instance.
     """
 
     def __init__(
@@ -63,14 +56,14 @@ class CaluteCollector:
         *,
         session_id: str | None = None,
         agent_id: str | None = None,
-        flush_timeout_s: float = 5.0,
+        flush_timeout_s: float = 0.0,
     ) -> None:
         self._producer = producer
         self._given_session_id = session_id
         self._agent_id = agent_id
         self._flush_timeout_s = flush_timeout_s
         self.renew()
-        _COLLECTORS.add(self)
+        renew_after_fork(self)
 
     @property
     def session_id(self) -> str:
@@ -81,16 +74,27 @@ class CaluteCollector:
         """Take an event and publish it; see the class."""
         try:
             # Not under the lock: the object may be anybody's code.
-            record = _record_of(event)
+            record = record_of(event)
             with self._lock:
                 self._ordinal += 1
                 for mapped in self._adapter.map(record, ordinal=self._ordinal):
                     self._producer.emit(mapped.event, mapped.content)
         except Exception as error:  # noqa: BLE001  # an agent's tools would fail of it
-            self._reject(event, error)
+            reject(
+                self._producer,
+                error,
+                value=letter_of(event),
+                source=CaluteAdapter.source,
+                key=self.session_id,
+            )
 
     def flush(self) -> None:
-        """Wait until the broker has what was taken, up to `flush_timeout_s`."""
+        """
+        Send now what was taken, and wait up to `flush_timeout_s` for the broker.
+
+        By default it does not wait: an `AuditEmitter` holds its lock meanwhile, and the
+        threads of an agent would wait for the network.
+        """
         with contextlib.suppress(Exception):
             self._producer.flush(self._flush_timeout_s)
 
@@ -106,26 +110,17 @@ class CaluteCollector:
             agent_id=self._agent_id,
         )
 
-    def _reject(self, event: object, error: Exception) -> None:
-        if isinstance(error, UnmappableError):
-            reason, problem = error.reason, str(error)
-        else:
-            reason, problem = "unreadable", f"reading it raised {type(error).__name__}"
-        letter = DeadLetter(
-            value=_bytes_of(event),
-            reason=reason,
-            error=problem,
-            origin={"source": CaluteAdapter.source},
-            key=self.session_id,
-        )
-        self._producer.reject(letter)
-
 
 class InMemoryCollector:
     """Keeps all events, without a limit. Thread-safe."""
 
     def __init__(self) -> None:
         self._events: list[AuditEvent] = []
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a new lock: called for you in a forked child, which has the events."""
         self._lock = threading.Lock()
 
     def emit(self, event: AuditEvent) -> None:
@@ -166,6 +161,11 @@ class JSONLSinkCollector:
             if isinstance(sink, (str, Path))
             else sink
         )
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a new lock: called for you in a forked child."""
         self._lock = threading.Lock()
 
     def emit(self, event: AuditEvent) -> None:
@@ -215,34 +215,3 @@ class CompositeCollector:
         """Flush each."""
         for collector in self._collectors:
             collector.flush()
-
-
-_COLLECTORS: Final[weakref.WeakSet[CaluteCollector]] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    # Another thread of the parent may have held a lock, and two processes must not
-    # count on from the same number.
-    for collector in tuple(_COLLECTORS):
-        collector.renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-def _record_of(event: object) -> dict[str, object]:
-    """Return what `event` says, by field; no deeper, and nothing is copied."""
-    if isinstance(event, Mapping):
-        return dict(cast("Mapping[str, object]", event))
-    names = [one.name for one in fields(event)] if is_dataclass(event) else ENVELOPE
-    record = {name: getattr(event, name) for name in names if hasattr(event, name)}
-    return record | getattr(event, "__dict__", {})
-
-
-def _bytes_of(event: object) -> bytes:
-    try:
-        text = json.dumps(_record_of(event), default=str)
-    except Exception:  # noqa: BLE001  # whatever the object is
-        text = json.dumps(type(event).__name__)
-    return text.encode()[:_MAX_LETTER_BYTES]

@@ -25,6 +25,7 @@ from fleetwake.producer.adapters.calute.events import (
     TurnEndEvent,
     TurnStartEvent,
 )
+from fleetwake.producer.adapters.live import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,11 @@ class AuditEmitter:
         # Calute's runtime assigns it later.
         self._session_id = session_id
         self._hook_runner = hook_runner
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a new lock: called for you in a forked child."""
         self._lock = threading.Lock()
 
     @property

@@ -22,6 +22,7 @@ __all__ = [
     "REFUSED_AGAIN",
     "TYPES",
     "Row",
+    "fields_of",
 ]
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -77,7 +78,7 @@ TYPES: Final[Mapping[str, Row]] = {
         "a call, or its end; a failure",
         {
             "custom": "the error of a call whose block or denial was told before",
-            "tool.blocked": "the same if it was not; a block",
+            "tool.blocked": "the same if it was not; a call, or its end; a block",
         },
         outcome="failure",
         columns=_TOOL | {"error_type": "error_type"},
@@ -123,7 +124,7 @@ TYPES: Final[Mapping[str, Row]] = {
     ),
     "skill_used": Row(
         "skill.used",
-        "a skill's use; a failure if `outcome` is `failure`",
+        "a skill's use",
         outcome_from="outcome",
         attributes=("skill_name", "version", "triggered_automatically"),
         has_duration=True,
@@ -168,3 +169,18 @@ REFUSED_AGAIN: Final = TYPES["tool_call_failure"]._replace(
 REFUSED: Final = TYPES["tool_call_failure"]._replace(
     event_type="tool.blocked", outcome_from="error_type"
 )
+
+
+def fields_of(event_type: object) -> tuple[str, ...]:
+    """Return the names of what a type has beside the envelope, as far as it is read."""
+    return _FIELDS.get(event_type, _OTHERS) if isinstance(event_type, str) else ()
+
+
+def _read_by(row: Row) -> tuple[str, ...]:
+    names = (*row.columns.values(), *row.content.values(), *row.attributes)
+    duration = ("duration_ms",) if row.has_duration else ()
+    return tuple(dict.fromkeys(filter(None, (*names, row.outcome_from, *duration))))
+
+
+_FIELDS: Final = {name: _read_by(row) for name, row in TYPES.items()}
+_OTHERS: Final = _read_by(OTHER)
