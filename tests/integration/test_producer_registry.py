@@ -14,7 +14,11 @@ from tests.producing import event, until
 
 from fleetwake.producer import AuditProducer
 from fleetwake.producer.registry import Registry, RegistryError, RegistryRefusedError
-from fleetwake.producer.settings import KafkaSettings, RegistrySettings
+from fleetwake.producer.settings import (
+    KafkaSettings,
+    ProducerSettings,
+    RegistrySettings,
+)
 from fleetwake.producer.testing import MemoryLog, MemoryTransport
 from fleetwake.schemas.codec import confluent_header, schema_of, single_object_header
 from fleetwake.schemas.errors import ConfigurationError
@@ -86,9 +90,14 @@ def stub() -> Iterator[StubRegistry]:
 
 
 def producer(
-    log: MemoryLog, registry: RegistrySettings, *, strict: bool = True
+    log: MemoryLog,
+    registry: RegistrySettings,
+    settings: ProducerSettings | None = None,
+    *,
+    strict: bool = True,
 ) -> AuditProducer:
     return AuditProducer(
+        settings,
         kafka=KafkaSettings(),
         registry=registry,
         strict=strict,
@@ -221,6 +230,21 @@ def test_without_an_answer_events_flow_in_the_other_framing(
 
     assert {single_object_header(SCHEMA)} == {one.value[:10] for one in log.records()}
     assert 1 == len([one for one in caplog.records if "registry" in one.message])
+
+
+def test_a_queue_that_is_half_full_does_not_wait_for_the_registry(
+    stub: StubRegistry,
+) -> None:
+    """What is stored in the other framing is not lost; what does not fit would be."""
+    stub.status = 503
+    log = MemoryLog()
+    settings = ProducerSettings(queue_max_events=20)
+    with producer(log, stub.settings(fallback_after_s=600), settings) as tested:
+        for _ in range(10):
+            tested.emit(event())
+        assert tested.flush(20)
+
+    assert {single_object_header(SCHEMA)} == {one.value[:10] for one in log.records()}
 
 
 def test_the_registry_is_used_once_it_answers(

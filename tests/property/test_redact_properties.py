@@ -16,6 +16,12 @@ from fleetwake.producer.settings import ContentSettings
 from fleetwake.schemas.event import AuditEvent
 
 REDACTOR = Redactor()
+CLOSED = {"event_type", "severity", "outcome", "error_kind", "digest_basis"}
+COLUMNS = sorted(
+    name
+    for name, kind in AuditEvent.__annotations__.items()
+    if "str" in str(kind) and name not in {"attributes", *CLOSED}
+)
 SMALL = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -119,6 +125,20 @@ def test_a_document_without_secrets_stays_the_same(document):
     text = json.dumps(document)
 
     assert text == REDACTOR.text(text)
+
+
+@SMALL
+@given(secrets(), st.sampled_from(["", "run-7 ", "é/"]))
+def test_a_planted_secret_is_in_no_column(secret, before):
+    """Of an event: content, ids and names. And it comes out the same twice."""
+    text, hidden = secret
+    for column in COLUMNS:
+        event = AuditEvent(event_type="mark")._replace(**{column: before + text})
+        redacted = REDACTOR.event(event)
+
+        assert hidden not in repr(redacted)
+        assert redacted.attributes
+        assert redacted == REDACTOR.event(redacted)
 
 
 @SMALL

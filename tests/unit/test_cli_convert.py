@@ -128,6 +128,17 @@ def test_credentials_are_taken_out_unless_asked_for() -> None:
     assert SECRET not in raw.stderr
 
 
+def test_what_is_said_of_broken_lines_obeys_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The house's own patterns too."""
+    monkeypatch.setenv("FLEETWAKE_CONTENT_REDACT_PATTERNS", '{"badge": "BADGE-[0-9]+"}')
+    told = convert("-", text=mark(**{"BADGE-1234": 1}))
+
+    assert "invalid_event" in told.stderr
+    assert "BADGE-1234" not in told.output
+
+
 def test_hostile_bytes_end_nothing() -> None:
     """Each line is told, or converted."""
     text = b"\xff\n\0\0\n" + b"[" * 100_000 + b"\n\xef\xbb\xbf" + mark().encode()

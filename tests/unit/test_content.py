@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import PurePosixPath
 
 import pytest
 
+from fleetwake.producer import content
 from fleetwake.producer.content import (
     ABSENT,
     NOT_FINITE,
@@ -127,3 +128,45 @@ def test_a_wrong_type_of_a_text_becomes_text():
 
     assert '{"fleetwake_type":"builtins.ValueError"}' == content.error
     assert "17" == content.text
+
+
+LONG = [{"k": number, "v": f"word {number}"} for number in range(30_000)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        LONG,
+        {"a": {"b": {"c": LONG}}, "d": 1},
+        {f"k{number}": {"v": [number]} for number in range(30_000)},
+        ["word"] * 100_000,
+        [["x" * 30_000] * 5, "y" * 200_000, {"z": "z" * 30_000}] * 3,
+    ],
+    ids=["list", "nested", "dict", "words", "texts"],
+)
+def test_what_is_long_is_said_in_short_steps(value, monkeypatch):
+    """One call to C over megabytes would hold up the agent's other threads."""
+    steps = []
+    encode = content._ENCODER.encode
+
+    def noted(part):
+        steps.append(encode(part))
+        return steps[-1]
+
+    monkeypatch.setattr(content._ENCODER, "encode", noted)
+
+    assert (json.dumps(value, separators=(",", ":")), False) == plain_json(value)
+    assert max(map(len, steps), default=0) < 150_000
+
+
+def test_long_values_are_said_as_short_ones_are():
+    """Wherever they are cut: names that are no text, NaN, what JSON cannot say."""
+    odd = [{1: "a", None: [math.nan], "d": date(2026, 1, 2)}, math.inf, {1, 2}, "x"]
+    long = [*LONG, *odd, *LONG]
+    text, is_repaired = plain_json({"long": long, "names": dict(enumerate(LONG))})
+
+    assert is_repaired
+    assert {
+        "long": [*LONG, *said(odd), *LONG],
+        "names": {str(number): one for number, one in enumerate(LONG)},
+    } == json.loads(text)

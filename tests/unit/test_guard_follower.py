@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import subprocess
@@ -158,6 +159,51 @@ def test_a_thread_that_cannot_start_is_no_error(
         held = follower.hold()
     assert not follower.is_running
     follower.start()
+
+    assert follower.verdicts.wait(5)
+    del held
+
+
+@pytest.mark.parametrize("is_started", [True, False])
+def test_an_interrupted_start_is_done_again(
+    is_started: bool,  # noqa: FBT001  # of a parameter
+    source: Source,
+    follower: Follower,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By Ctrl-C, before the thread started or after; there is never a second one."""
+    start, before = threading.Thread.start, set(threading.enumerate())
+
+    def interrupted(thread: threading.Thread) -> None:
+        follower.start()  # as a signal handler might
+        if is_started:
+            start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            follower.hold()
+    held = follower.hold()
+
+    assert follower.verdicts.wait(5)
+    until(lambda: len(set(threading.enumerate()) - before) == 1)
+    assert 1 == source.readings
+    del held
+
+
+def test_a_loop_that_cannot_be_made_is_tried_again(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is out of descriptors for a while gets its verdicts later."""
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fleetwake.producer.guard.follower.PrivateLoop", refuse)
+        held = follower.hold()
+        until(lambda: follower.verdicts.last_error == "OSError")
 
     assert follower.verdicts.wait(5)
     del held

@@ -94,6 +94,33 @@ def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
     assert [b"one", b"two"] == found
 
 
+@pytest.mark.parametrize("content", [b"one\ntwo\n", b"\x1f\n", b"\x1f"])
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_gzip_is_known_in_a_pipe_that_gives_one_byte_first(
+    content: bytes, *, is_packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what only begins like it is read as it is."""
+    pieces = iter([content[:1], content[1:]])
+    if is_packed:
+        packed = gzip.compress(content)
+        pieces = iter([packed[:1], packed[1:]])
+
+    class Pipe(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            piece = next(pieces, b"")
+            buffer[: len(piece)] = piece
+            return len(piece)
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Pipe())))
+    with opened("-") as source:
+        found = source.read()
+
+    assert content == found
+
+
 def test_gzip_that_breaks_is_named(tmp_path: Path) -> None:
     """After the lines before."""
     path = tmp_path / "a.jsonl.gz"

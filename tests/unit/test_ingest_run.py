@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from fleetwake.consumers.cli.account import Account, rejects_file
+from fleetwake.consumers.cli.ingest import _Work
 from fleetwake.consumers.ingest.keeper import Keeper
 from fleetwake.consumers.ingest.lines import opened
 from fleetwake.consumers.ingest.run import Ingestion, NotTakenError
@@ -16,9 +18,12 @@ from fleetwake.consumers.ingest.stream import Stream, Way
 from fleetwake.producer.settings import ProducerSettings
 from fleetwake.producer.testing import MemoryLog, memory_producer
 from fleetwake.schemas.errors import ConfigurationError
+from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleetwake.consumers.ingest.lines import Line
 
 SECRET = "ghp_" + "0123456789abcdefghijABCDEFGHIJ012345"
 
@@ -178,3 +183,76 @@ def test_rejects_are_appended_and_their_owners_only(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(ConfigurationError, match="cannot be written"):
         rejects_file(tmp_path / "no" / "rejects").__enter__()
+
+
+def test_a_refused_line_is_in_the_file_at_once(tmp_path: Path) -> None:
+    """Whoever follows it sees it, and kill -9 loses none."""
+    path = tmp_path / "rejects.jsonl"
+    with rejects_file(path) as file:
+        assert file is not None
+        file.write("one\n")
+
+        assert path.read_text() == "one\n"
+
+
+@pytest.mark.parametrize("policy", ["full", "hash", "metadata"])
+def test_what_is_told_of_refused_lines_obeys_the_settings(
+    policy: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The house's own names and patterns, and the policy: as for dead letters."""
+    monkeypatch.setenv("FLEETWAKE_CONTENT_POLICY", policy)
+    monkeypatch.setenv("FLEETWAKE_CONTENT_REDACT_NAMES", '["x-house-ticket"]')
+    monkeypatch.setenv("FLEETWAKE_CONTENT_REDACT_PATTERNS", '{"badge": "BADGE-[0-9]+"}')
+    run = Run(tmp_path)
+    run(mark(**{"BADGE-1234": "plain", "x_house_ticket": "T4711"}))
+    told = capsys.readouterr().err + run.rejects.getvalue()
+
+    assert "BADGE-1234" not in told
+    assert "T4711" not in told
+    assert ("plain" in told) == (policy == "full")
+    assert ("fleetwake_sha256" in told) == (policy == "hash")
+
+
+def test_what_is_acknowledged_is_told_when_it_stops(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing counts as published that is not in Kafka."""
+    account = Account(None)
+    account.counts.lines = account.counts.taken = account.counts.events = 7
+    producer, log = memory_producer(ProducerSettings(on_full="block"), strict=False)
+    log.is_away = True
+    producer.emit(AuditEvent(event_type="mark", session_id="s"))
+    producer.close(0.1)
+    account.tell(producer.statistics(), None)
+    told = capsys.readouterr().err
+
+    assert "7 events published" not in told
+    assert " 0 are acknowledged by Kafka" in told
+    assert not account.is_clean
+
+
+def test_a_file_that_breaks_is_kept_up_to_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lines before the break are not published again."""
+    taken: list[int] = []
+    kept: list[int] = []
+
+    class Taking:
+        def take(self, _: Stream, line: Line) -> None:
+            taken.append(line.number)
+
+        def keep(self, stream: Stream) -> None:
+            kept.append(stream.reader.number)
+
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(mark() * 3)[:-8])
+    work = _Work(cast("Any", Taking()), Account(None))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        work.read([str(path)], Run(tmp_path).way)
+
+    assert ([1, 2, 3], [3]) == (taken, kept)
+    assert capsys.readouterr().out == ""

@@ -114,6 +114,33 @@ def test_another_file_of_the_same_name_begins_anew(tmp_path: Path) -> None:
     assert [1] == [one.occurred_at for one in shorter]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_last_line_that_gets_its_end_later_is_known(
+    end: bytes, tmp_path: Path
+) -> None:
+    """It was published without; what follows it was not."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(mark(1) + mark(2).rstrip())
+    events(path, way(tmp_path), until=2)
+    path.write_bytes(mark(1) + mark(2).rstrip() + end + mark(3))
+    again = events(path, way(tmp_path), until=2)
+    path.write_bytes(mark(1) + mark(2).rstrip()[:-1] + b', "turn_id": "t"}')
+
+    assert [3] == [one.occurred_at for one in again]
+    assert ["", "t"] == [one.turn_id or "" for one in events(path, way(tmp_path))]
+
+
+def test_a_compressed_file_that_is_shorter_now_begins_anew(tmp_path: Path) -> None:
+    """Also if it is cut where it is packed."""
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(mark(1) + mark(2)))
+    events(path, way(tmp_path), until=2)
+    path.write_bytes(gzip.compress(mark(1))[:-8])
+
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        events(path, way(tmp_path))
+
+
 def test_compressed_files_go_on_too(tmp_path: Path) -> None:
     """Their places are those of the content."""
     path = tmp_path / "a.jsonl.gz"

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.producing import event, first_sequences, until
 
+from fleetwake.producer.client import AuditProducer
 from fleetwake.producer.settings import ProducerSettings
-from fleetwake.producer.testing import MemoryLog, memory_producer
+from fleetwake.producer.testing import MemoryLog, MemoryTransport, memory_producer
 from fleetwake.schemas.codec import schema_of, single_object_header
 from fleetwake.schemas.errors import FleetwakeError, InvalidEventError
 from fleetwake.schemas.event import AuditEvent
@@ -386,6 +387,28 @@ def test_emit_never_raises(wrong: Any, caplog: pytest.LogCaptureFixture) -> None
     assert 2 == statistics.invalid + statistics.dropped.get("not_encodable", 0)
     assert "tool.complete" in types(log)
     assert 1 == len([one for one in caplog.records if one.levelno >= logging.WARNING])
+
+
+def test_a_redactor_that_wants_to_end_the_process_does_not() -> None:
+    """Its event is not sent; the next ones are."""
+
+    def give_up(seen: AuditEvent) -> AuditEvent:
+        if seen.tool_name == "bad":
+            sys.exit("no more")
+        return seen
+
+    log = MemoryLog()
+    producer = AuditProducer(
+        ProducerSettings(durability="memory", mark_on_close=False),
+        redactors=[give_up],
+        open_transport=lambda: MemoryTransport(log),
+    )
+    producer.emit(event(tool_name="bad"))
+    producer.emit(event(tool_name="good"))
+
+    assert producer.close(20)
+    assert ["tool.complete", "gap"] == types(log)
+    assert {"not_encodable": 1} == producer.statistics().dropped
 
 
 def test_strict_raises_in_the_callers_thread() -> None:

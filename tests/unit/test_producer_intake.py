@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.producing import event
+from tests.producing import event, until
 
 from fleetwake.producer.check import check
 from fleetwake.producer.intake import Entry, Flush, Intake, loss
 from fleetwake.producer.settings import ProducerSettings
 from fleetwake.schemas.errors import InvalidEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 
 def intake(**settings: Any) -> Intake:
@@ -361,6 +366,154 @@ def test_an_emit_within_an_emit_does_not_deadlock() -> None:
         put(tested, "a")
 
     assert 1 == tested.queued
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt, which would end the tests."""
+
+
+class Interrupting:
+    """The clock of the intake: a signal comes while it is asked."""
+
+    def __init__(self, arrive: Callable[[], object]) -> None:
+        self._arrive = [arrive]
+
+    def time_ns(self) -> int:
+        if self._arrive:
+            self._arrive.pop()()
+        return time.time_ns()
+
+
+def test_an_emit_of_a_signal_handler_has_a_sequence_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the middle of an emit for the same new session: none twice, all in order."""
+    tested = intake()
+    clock = Interrupting(lambda: put(tested, "a", "a"))
+    monkeypatch.setattr("fleetwake.producer.intake.time", clock)
+
+    put(tested, "a")
+
+    assert [("a", "p", 1), ("a", "p", 2), ("a", "p", 3)] == stamps(take(tested))
+
+
+def test_a_run_that_a_signal_handler_has_evicted_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The close mark stays the last of its run."""
+    tested = intake(max_sessions=1)
+    clock = Interrupting(lambda: put(tested, "b"))
+    monkeypatch.setattr("fleetwake.producer.intake.time", clock)
+
+    put(tested, "a")
+
+    given = stamps(take(tested))
+    assert [("b", "p", 1), ("a", "p", 1), ("a", "p.1", 1), ("b", "p", 2)] == given
+
+
+@pytest.mark.parametrize("limit", [100, 1])
+@pytest.mark.parametrize("place", range(25))
+def test_an_exception_of_a_signal_handler_leaves_the_accounts_right(
+    limit: int, place: int
+) -> None:
+    """Wherever emit is cut off, the event was accepted wholly or not at all."""
+    tested = intake(queue_max_events=limit)
+    put(tested, "a")
+    calls = iter(range(place))
+
+    def interrupt(frame: FrameType, kind: str, _: object) -> None:
+        # Where CPython runs signal handlers: in a function's begin, after a C call.
+        ours = frame.f_globals["__name__"].startswith("fleetwake.producer")
+        if ours and kind in {"call", "c_return"} and next(calls, None) is None:
+            sys.setprofile(None)
+            raise Interrupted
+
+    checked = check(event("a"))
+    sys.setprofile(interrupt)
+    try:
+        tested.put(checked)
+    except Interrupted:
+        pass
+    finally:
+        sys.setprofile(None)
+    put(tested, "a")
+
+    assert tested.accepted == tested.queued + sum(tested.dropped.values())
+    entries = take(tested)
+    assert len(entries) == tested.held
+    assert list(range(1, len(entries) + 1)) == [one.sequence for one in entries]
+    end = tested.close()
+    while entries:
+        acknowledge(tested, entries)
+        entries = take(tested)
+    assert end.result(0)
+
+
+def test_nothing_comes_behind_the_close_marks() -> None:
+    """What is emitted then is counted; a gap or a sequence would belie the mark."""
+    tested = intake()
+    put(tested, "a")
+    end = tested.close()
+    put(tested, "a")
+    acknowledge(tested, take(tested))
+    gap = take(tested)
+    acknowledge(tested, gap)
+    marks = take(tested)
+    put(tested, "a", "b")
+    acknowledge(tested, marks)
+
+    assert ["gap"] == [one.event.event_type for one in gap]
+    assert [("a", "p", 4)] == stamps(marks)
+    assert [] == take(tested)
+    assert end.result(0)
+    assert {"closed": 3} == tested.dropped
+
+
+def test_a_queue_that_is_over_stays_empty() -> None:
+    """New sessions after the end leave no close marks in it."""
+    tested = intake(max_sessions=1)
+    put(tested, "a")
+    tested.close()
+    tested.abandon()
+
+    put(tested, "b", "c", "d")
+
+    assert 0 == tested.queued
+    assert {"closed": 4} == tested.dropped
+
+
+def test_the_bell_does_not_pile_up() -> None:
+    """Under load nobody waits for it, and it is rung for each batch."""
+    tested = intake()
+    for _ in range(100):
+        tested.ring()
+
+    assert [True, False] == [tested.wait(0.01) for _ in range(2)]
+
+
+def test_what_is_not_stored_yet_has_an_age() -> None:
+    """As long as it is in the writer's hands or waits for them."""
+    tested = intake()
+    assert 0.0 == tested.counts()["unstored_age_s"]
+    put(tested, "a", "a")
+    entries = take(tested, 1)
+    until(lambda: tested.counts()["unstored_age_s"] > 0.001)
+    first = tested.counts()["unstored_age_s"]
+    spool(tested, entries)
+    spool(tested, take(tested))
+
+    assert first > 0
+    assert 0.0 == tested.counts()["unstored_age_s"]
+
+
+def test_it_tells_when_it_is_half_full() -> None:
+    """Then it is high time to store what is there."""
+    tested = intake(queue_max_events=4)
+    put(tested, "a")
+    before = tested.is_half_full()
+    put(tested, "a")
+
+    assert (False, True) == (before, tested.is_half_full())
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,28 @@ class TestFork:
 
         assert ["tool.complete", "producer.close"] == types(told["child"])
 
+    def test_many_producers_of_a_multiprocessing_child_end_with_it_once(
+        self, run: Script
+    ) -> None:
+        """A producer per request leaves nothing behind in a worker."""
+        told = run("""
+            def work():
+                from multiprocessing import util
+                before = len(util._finalizer_registry)
+                for _ in range(5):
+                    with memory_producer()[0] as producer:
+                        producer.emit(event())
+                more = len(util._finalizer_registry) - before
+                os.write(1, json.dumps({"who": "child", "more": more}).encode())
+
+            child = multiprocessing.get_context("fork").Process(target=work)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+        """)
+
+        assert 1 == told["child"]["more"]
+
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])

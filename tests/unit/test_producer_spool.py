@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetwake.producer import AuditProducer
+    from fleetwake.producer.spool import Batch
 
 MIB = 1024 * 1024
 
@@ -122,6 +123,67 @@ def test_a_delivery_that_falls_behind_reads_from_the_spool(
     )
     assert producer.close(20)
     assert [] == machine.files()
+
+
+def test_damage_under_a_living_producer_counts_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what the disk alone had is lost; what is in memory as well arrives."""
+    monkeypatch.setattr("fleetwake.producer.outbox._WINDOW_BYTES", 20_000)
+    read = Spool.read
+
+    def damaged(self: Spool, after: int, *, max_bytes: int) -> list[Batch]:
+        # A repair cannot know what is in memory.
+        self._note_lost(self.events, 1)
+        found = [read(self, after, max_bytes=max_bytes) for _ in range(2)][-1]
+        return [one._replace(records=one.records[1:]) for one in found[1:]]
+
+    machine.log.is_away = True
+    producer = machine.producer()
+    for _ in range(5):
+        emit(producer, 100)
+        until(lambda: not producer.statistics().queued - producer.statistics().spooled)
+    monkeypatch.setattr(Spool, "read", damaged)
+    machine.log.is_away = False
+
+    assert producer.flush(20)
+    until(lambda: not producer.statistics().queued)
+    now = producer.statistics()
+    delivered = len(machine.log.events())
+    assert 0 < delivered < 500
+    assert (500, delivered, {"unreadable": 500 - delivered}, 0) == (
+        now.accepted,
+        now.acknowledged,
+        now.dropped,
+        now.spooled_bytes,
+    )
+    assert now.unreadable == 500 - delivered
+    assert producer.close(20)
+
+
+def test_a_copy_that_a_repair_has_kept_is_accounted_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is delivered twice, rather than not at all, and nothing is owed."""
+    monkeypatch.setattr("fleetwake.producer.outbox._WINDOW_BYTES", 20_000)
+    read = Spool.read
+
+    def doubled(self: Spool, after: int, *, max_bytes: int) -> list[Batch]:
+        found = read(self, after, max_bytes=max_bytes)
+        return [one._replace(records=[*one.records] * 2) for one in found]
+
+    monkeypatch.setattr(Spool, "read", doubled)
+    machine.log.is_away = True
+    producer = machine.producer(mark_on_close=False)
+    for _ in range(5):
+        emit(producer, 100)
+        until(lambda: not producer.statistics().queued - producer.statistics().spooled)
+    machine.log.is_away = False
+
+    assert producer.close(20)
+    now = producer.statistics()
+    assert 500 < now.accepted == now.acknowledged == len(machine.log.events())
+    assert (0, 0, {}) == (now.queued, now.queued_bytes, now.dropped)
 
 
 def test_what_close_could_not_deliver_is_delivered_by_the_next_producer(

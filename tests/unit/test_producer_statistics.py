@@ -37,6 +37,7 @@ def statistics() -> DeliveryStatistics:
         errors={"delivery": 2},
         last_error=None,
         oldest_age_s=1.5,
+        unstored_age_s=0.25,
         connected=True,
     )
 
@@ -55,6 +56,7 @@ def test_prometheus_can_read_it() -> None:
     assert 2 == samples["fleetwake_producer_errors_total", "p-1", "delivery"]
     assert 3 == samples["fleetwake_producer_spooled_events", "p-1"]
     assert 1.5 == samples["fleetwake_producer_oldest_age_seconds", "p-1"]
+    assert 0.25 == samples["fleetwake_producer_unstored_age_seconds", "p-1"]
     assert 1 == samples["fleetwake_producer_connected", "p-1"]
     assert {"counter", "gauge"} == {one.type for one in families}
     assert all(one.documentation for one in families)

@@ -65,6 +65,21 @@ def test_a_credential_is_known_by_what_stands_before_it(kind):
             {"arguments": '{"password": "[redacted:password]"}'},
         ),
         (["auth", "login", "cookie"], ["auth", "login", "cookie"]),
+        (
+            ["mycli", "--password", "a", "--token", "b", "c"],
+            [
+                *("mycli", "--password", "[redacted:password]"),
+                *("--token", "[redacted:token]", "c"),
+            ],
+        ),
+        (["- see the token", "- a", "b"], ["- see the token", "- a", "b"]),
+        (["su", "--ask-password", "--verbose"], ["su", "--ask-password", "--verbose"]),
+        (
+            {"value": "a", "name": "X-Api-Key"},
+            {"value": "[redacted:apikey]", "name": "X-Api-Key"},
+        ),
+        ({"OPENAI_KEY": "a"}, {"OPENAI_KEY": "[redacted:key]"}),
+        ({"PRIMARY_KEY": "a", "my_key": "b"}, {"PRIMARY_KEY": "a", "my_key": "b"}),
     ],
 )
 def test_json_members_are_known_by_their_names(document, expected):
@@ -77,6 +92,28 @@ def test_json_is_redacted_where_it_stands():
     text = '{ "n": 1.000000000000000000001e400, "password" : "x", "m":NaN }'
 
     assert text.replace('"x"', '"[redacted:password]"') == REDACTOR.text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mycli --password X1 -v", "mycli --password [redacted:password] -v"),
+        ("mycli --token=X1", "mycli --token=[redacted:token]"),
+        ("mycli -token 'X 1'", "mycli -token '[redacted:token]'"),
+        ("sshpass -p X1 ssh h", "sshpass -p [redacted:password] ssh h"),
+        (
+            "machine h\n login u\n password X1",
+            "machine h\n login u\n password [redacted:password]",
+        ),
+        ("<password>X 1</password>", "<password>[redacted:password]</password>"),
+        ("<ns:apiKey>X1</ns:apiKey>", "<ns:apiKey>[redacted:apikey]</ns:apiKey>"),
+        ("OPENAI_KEY=X1", "OPENAI_KEY=[redacted:key]"),
+    ],
+)
+def test_command_lines_and_files_of_passwords_are_read(text, expected):
+    """Alone, and in JSON."""
+    assert expected == REDACTOR.text(text)
+    assert {"out": expected} == json.loads(REDACTOR.text(json.dumps({"out": text})))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +159,8 @@ def test_a_document_that_was_cut_is_redacted_as_far_as_it_goes(text):
         "id 550e8400-e29b-41d4-a716-446655440000 path /usr/lib/python3/dist-packages",
         "password=[redacted:password]",
         "PWD=/home/ann OLDPWD=/tmp",
+        "mycli --pwd /root --token --verbose - token x1, --token $(get)",
+        "Vec<Token> parse(x: Token) <b>x</b> Option<Token>(x1)",
         '{"pwd": "/root"}',
         "İ" * 30 + " nothing here",
     ],
@@ -158,7 +197,7 @@ def test_bytes_without_a_credential_stay():
 
 
 def test_all_text_of_an_event_is_redacted_and_counted():
-    """Columns, attributes by name and value, ids by shape."""
+    """Columns, attributes by name and value, ids."""
     event = AuditEvent(
         session_id=f"s-{GITHUB}",
         tool_name="read",
@@ -192,6 +231,34 @@ def test_an_id_stays_one_and_two_stay_two():
     assert "a-session-of-mine" == REDACTOR.name("a-session-of-mine")
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        (
+            "https://bob:S3cret@host/run",
+            "https://bob:[redacted:password:",
+            "]@host/run",
+        ),
+        ("Bearer abcdefgh", "Bearer [redacted:bearer:", "]"),
+        ("Authorization: Bearer abcdefg8", "Authorization: [redacted:auth", "]"),
+        ("https://h/?api_key=S3cret", "https://h/?api_key=[redacted:apikey:", "]"),
+        ("pwd=abc", "pwd=[redacted:pwd:", "]"),
+        ('{"token":"a"}', '{"token":"[redacted:token:', '"}'),
+    ],
+)
+def test_an_id_is_redacted_by_names_and_schemes_too(name, before, after):
+    """Also a short one; what is redacted stays as it is when it comes again."""
+    event = REDACTOR.event(AuditEvent(session_id=name, tool_name="t"))
+    other = REDACTOR.name(name.replace("a", "b").replace("S", "T"))
+    again = REDACTOR.event(event)
+
+    assert event.session_id.startswith(before)
+    assert event.session_id.endswith(after)
+    assert other != event.session_id
+    assert again.session_id == event.session_id
+    assert f"id {event.session_id}" == REDACTOR.text(f"id {event.session_id}")
+
+
 def test_a_clean_event_is_not_copied():
     """Nor counted; also if its names were seen before."""
     for number in range(2):
@@ -221,6 +288,8 @@ def test_own_names_and_patterns_count_as_well():
     [
         *("ey", "eyJ.", "xapp-1-A", "ghp_", "://a:", "password", "token=", "bearer "),
         *("sk-", '{"a":', '"', "\\", '[["auth",', "-----BEGIN PRIVATE KEY-----", "a@"),
+        *("--token ", "<token>", '{"value":"a",', '"val":"', "sshpass -p ", "-a"),
+        *("machine a login b password ", "default login ", "A_KEY=", "--a b "),
         *("A3T", "Q~", "s.", "curl -u ", "basic ", "[", "cookie: a="),
     ],
 )
@@ -262,6 +331,8 @@ def test_the_rules_are_those_of_the_named_version():
         ("awsSecretAccessKey", "accesskey"),
         ("github.token", "token"),
         ("monkey", None),
+        ("GROQ_KEY", "key"),
+        ("CACHE_KEY", None),
         ("tokens", None),
         ("stop_token", None),
         ("key", None),

@@ -207,6 +207,49 @@ def test_forks_wait_for_transactions(tmp_path: Path) -> None:
     assert ["0"] == run(code, tmp_path)
 
 
+@pytest.mark.parametrize("work", ["new_spool", "Spool.adopt", "count"])
+def test_forks_wait_for_spools_that_are_being_opened(work: str, tmp_path: Path) -> None:
+    """A child inherits neither their locks nor what SQLite is in the middle of."""
+    code = f"""
+        from fleetwake.producer.spool.file import SpoolFile
+        new_spool(folder / "other").close()
+        old = filled(folder, 1)
+        def count(path):
+            return spools(path.parent)
+        begun, forking, forked = (threading.Event() for _ in range(3))
+        overtaken = []
+        def slow(open):
+            def opening(*given):
+                begun.set()
+                forking.wait(10)
+                overtaken.append(forked.wait(0.3))
+                return open(*given)
+            return opening
+        SpoolFile.make, SpoolFile.open = slow(SpoolFile.make), slow(SpoolFile.open)
+        os.register_at_fork(before=forking.set, after_in_parent=forked.set)
+        given = folder / "new" if "{work}" == "new_spool" else old
+        kept = []
+        opener = threading.Thread(target=lambda: kept.append({work}(given)))
+        opener.start()
+        begun.wait(10)
+        child = os.fork()
+        if child == 0:
+            locks = [path.stat() for path in folder.rglob("*.lock")]
+            for descriptor in range(3, 100):
+                try:
+                    found = os.fstat(descriptor)
+                except OSError:
+                    continue
+                if any(os.path.samestat(found, lock) for lock in locks):
+                    os._exit(1)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        opener.join()
+        tell(status, overtaken, len(kept))
+    """
+    assert ["0 [False] 1"] == run(code, tmp_path)
+
+
 def test_a_full_disk_is_an_error_and_passes(tmp_path: Path) -> None:
     """Nothing is half written; when there is room again, the same spool goes on."""
     code = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -112,7 +113,7 @@ class Adoption:
             self._note(error)
             return None
         now = time.monotonic()
-        if now < _looked_at.get(folder, 0.0) + _LOOK_AGAIN_S:
+        if now < _looked_at.get(folder, -math.inf) + _LOOK_AGAIN_S:
             return None
         _looked_at[folder] = now
         self._found = adopt(folder, on_error=self._note)

@@ -137,9 +137,11 @@ class AuditProducer(_Producer):
     its own. At the end of the process it is closed, within
     `exit_timeout_s`.
 
-    Delivery guarantees: within 10 ms an event that was accepted is on disk, and then it
-    is delivered at least once, also when this process is killed: the next producer on
-    this machine with the same Kafka delivers what another left. With durability
+    Delivery guarantees: an event that was accepted is on disk within 10 ms while the
+    thread keeps up (`statistics().unstored_age_s` says; more wait in the queue else,
+    and while a registry does not answer), and then it is delivered at least once, also
+    when this process is killed: the next producer on this machine with the same Kafka
+    delivers what another left. With durability
     `memory` it is while the process lives. A session's events arrive in the order of
     `emit`; duplicates have the same event_id. What is dropped (queue or spool are full,
     the broker refuses) is counted by reason, and a `gap` event names the sequences when

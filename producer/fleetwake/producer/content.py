@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from json.encoder import encode_basestring_ascii
 from pathlib import PurePath
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 __all__ = ["ABSENT", "NOT_FINITE", "Absent", "Content", "plain_json", "snapshot"]
@@ -18,13 +19,17 @@ __all__ = ["ABSENT", "NOT_FINITE", "Absent", "Content", "plain_json", "snapshot"
 NOT_FINITE: Final = "not_finite"
 """A note for attributes["fleetwake.repaired"]: a NaN or an infinity became text."""
 
-_SLICE_CHARS: Final = 65_536
+_SLICE_CHARS: Final = 32_768
+_MEMBER_CHARS: Final = 10
 _MARKER_CHARS: Final = 200
 _MAX_DEPTH: Final = 100
 _MAX_INTEGER_BITS: Final = 14_000
 
 # What means the same in every run as text; the text of others may hold an address.
 _TEXTUAL: Final = (date, time, timedelta, Decimal, UUID, PurePath)
+
+# What has members or characters, so that it may take long.
+_LONG: Final = (str, dict, list, tuple)
 
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -92,12 +97,13 @@ def plain_json(value: object) -> tuple[str, bool]:
     """
     Return the value as JSON text, and whether a NaN or an infinity in it became text.
 
-    Dates, paths, UUIDs, decimals and bytes are text; sets and other iterables are
-    arrays; what cannot be said is `{"fleetwake_type": <its type>}`, and what stands
-    deeper than 100 levels or inside itself `"..."`.
+    Dates, paths, UUIDs, decimals and bytes are text; lists, tuples, sets and frozensets
+    are arrays; what cannot be said, other iterables included, is
+    `{"fleetwake_type": <its type>}`, and what stands deeper than 100 levels or inside
+    itself `"..."`.
     """
     try:
-        if not _has_long_text(value):
+        if _weight(value) <= _SLICE_CHARS:
             return _ENCODER.encode(value), False
     except Exception:  # noqa: BLE001, S110  # an object may raise anything
         pass
@@ -106,7 +112,7 @@ def plain_json(value: object) -> tuple[str, bool]:
 
 
 class _Writer:
-    """Says in JSON what the json module cannot, and long texts in short steps."""
+    """Says in JSON what the json module cannot, and what is long in short steps."""
 
     def __init__(self) -> None:
         self.repaired = False
@@ -140,14 +146,34 @@ class _Writer:
         self._inside.add(id(value))
         try:
             if isinstance(value, Mapping):
-                pairs = list[tuple[object, object]](value.items())
-                parts = [f"{self._name(name)}:{self(item)}" for name, item in pairs]
+                # No list of pairs: the garbage collector would look at all of them.
+                own: dict[object, object] = (
+                    dict(value) if type(value) is dict else dict(value.items())
+                )
+                names, items = list(own), list(own.values())
+                parts = [self._pairs(names[at], items[at]) for at in _slices(items)]
                 return "{" + ",".join(parts) + "}"
             if isinstance(value, (list, tuple, set, frozenset)):
-                return "[" + ",".join(map(self, list[object](value))) + "]"
+                items = list[object](value)
+                parts = [self._items(items[at]) for at in _slices(items)]
+                return "[" + ",".join(parts) + "]"
             return _marker(value)
         finally:
             self._inside.discard(id(value))
+
+    def _items(self, items: Sequence[object]) -> str:
+        with contextlib.suppress(Exception):
+            if len(items) > 1:
+                return _ENCODER.encode(items)[1:-1]
+        return ",".join(map(self, items))
+
+    def _pairs(self, names: Sequence[object], items: Sequence[object]) -> str:
+        pairs = zip(names, items, strict=True)
+        with contextlib.suppress(Exception):
+            if len(items) > 1:
+                return _ENCODER.encode(dict(pairs))[1:-1]
+        pairs = zip(names, items, strict=True)
+        return ",".join([f"{self._name(name)}:{self(item)}" for name, item in pairs])
 
     def _finite(self, number: float) -> str:
         if math.isfinite(number):
@@ -185,16 +211,40 @@ def _text(value: object) -> str | None:
     return plain_json(value)[0]
 
 
-def _has_long_text(value: object) -> bool:
+def _slices(items: Sequence[object]) -> Iterator[slice]:
+    """Cut where one call for all would take long; what is heavy stands alone."""
+    begin = weight = 0
+    for at, item in enumerate(items):
+        try:
+            more = _weight(item)
+        except Exception:  # noqa: BLE001  # an object may raise anything
+            more = _SLICE_CHARS + 1
+        weight += more
+        if weight > _SLICE_CHARS and begin < at:
+            yield slice(begin, at)
+            begin, weight = at, more
+    if begin < len(items):
+        yield slice(begin, None)
+
+
+def _weight(value: object) -> int:
+    """Return roughly the characters of its JSON, as far as `_SLICE_CHARS`."""
     # One C call over megabytes would hold up the agent's other threads.
-    parts: Iterable[object]
-    if isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, list):
-        parts = value
-    else:
-        return False
-    for part in parts:  # noqa: SIM110  # twice as fast as any()
-        if type(part) is str and len(part) > _SLICE_CHARS:
-            return True
-    return False
+    weight = 0
+    inside: list[Any] = [(value,)]
+    for one in inside:
+        weight += len(one) * _MEMBER_CHARS
+        if weight > _SLICE_CHARS:
+            break
+        members = one
+        if isinstance(one, dict):
+            members = one.values()
+        for member in members:
+            if type(member) is str:
+                weight += len(member)
+            elif isinstance(member, _LONG):
+                if isinstance(member, str):
+                    weight += len(member)
+                else:
+                    inside.append(member)
+    return weight

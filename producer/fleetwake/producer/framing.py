@@ -34,8 +34,9 @@ class Framing:
     The Confluent wire format where a registry answers, single-object encoding else.
 
     With a registry, nothing is encoded until it has given the schema's id, but for at
-    most `fallback_after_s`, and a second once the producer is closed: then records have
-    the single-object encoding until it answers. Our readers take both, in one topic.
+    most `fallback_after_s`, and no longer once the queue is half full or the producer
+    closed for a second: then records have the single-object encoding until it answers.
+    Our readers take both, in one topic. Until then nothing is in the spool either.
 
     In either case the schema is published to the schemas topic, once per process and
     before the first event if that is possible, so that an older reader can resolve it.
@@ -72,7 +73,7 @@ class Framing:
         ).start()
         end = time.monotonic() + self._wait_s
         while (left_s := end - time.monotonic()) > 0:
-            if self._answered.wait(min(left_s, _POLL_S)):
+            if self._answered.wait(min(left_s, _POLL_S)) or intake.is_half_full():
                 return
             if intake.closed:
                 end = min(end, time.monotonic() + _WHILE_CLOSING_S)

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from concurrent.futures import Future, InvalidStateError
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,7 +17,7 @@ from fleetwake.producer.sequences import Sequences
 from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fleetwake.producer.content import Content
     from fleetwake.producer.dead_letter import DeadLetter
@@ -27,6 +27,8 @@ __all__ = ["Entry", "Flush", "Intake", "Letter", "loss", "resolve"]
 
 # Gaps are told when the queue is this far below its limits.
 _ROOM: Final = 0.9
+
+_HALF: Final = 0.5
 
 # What the producer itself adds (gaps, close marks) and, with drop_oldest, what comes
 # in before the oldest was dropped may fill the queue up to this.
@@ -49,9 +51,7 @@ class Entry(NamedTuple):
 
 def loss(entry: Entry) -> Loss:
     """Return what of an event tells its loss."""
-    event = entry.event
-    told = event.attributes if event.event_type == "gap" else None
-    return Loss(event.session_id, entry.producer_id, entry.sequence, told)
+    return _loss(entry.event, entry.producer_id, entry.sequence)
 
 
 class Letter(NamedTuple):
@@ -93,10 +93,11 @@ class Intake:
         self._gaps = Gaps(settings.max_sessions)
         self._flushes: list[Flush] = []
         self._idle = True
+        self._taken_at: int | None = None
         # The one of the standard library's that may be used within itself, as in a
         # signal handler.
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self._marked = not settings.mark_on_close
+        self._marked = False
         self._end: Future[bool] = Future()
         self._ending = False
         self._over = False
@@ -108,7 +109,7 @@ class Intake:
         self.held_bytes = 0
         self.spooled = 0
         self.spooled_bytes = 0
-        self.dropped: Counter[str] = Counter()
+        self.dropped: defaultdict[str, int] = defaultdict(int)
 
     @property
     def queued(self) -> int:
@@ -124,28 +125,40 @@ class Intake:
         """
         with self._lock:
             fits = self._fits(checked.size) or self._make_room(checked.size)
-            entry = self._stamp(checked)
-            if fits and not self.closed:
-                self._append(entry)
-            else:
-                self._lose(entry, "closed" if self.closed else "queue_full")
-            self._evict()
-            self._ring()
+            try:
+                if self._marked or self._over:
+                    self._count_late()
+                elif fits and not self.closed:
+                    self._accept(checked)
+                else:
+                    self._lose(checked, "closed" if self.closed else "queue_full")
+                self._evict()
+            finally:
+                self._ring()
 
     def put_letter(self, letter: DeadLetter, size: int) -> None:
         """Append a dead letter, or drop it by the policy."""
         with self._lock:
+            fits = self._fits(size) or self._make_room(size)
+            one = Letter(letter, size, time.time_ns() // 1000)
+            # As in `_accept`: no call before the last line of any way.
             self.accepted += 1
-            if not (self._fits(size) or self._make_room(size)):
-                self.dropped["queue_full"] += 1
-            elif self.closed:
+            if self.closed:
                 self.dropped["closed"] += 1
+            elif not fits:
+                self.dropped["queue_full"] += 1
             else:
-                self._append(Letter(letter, size, time.time_ns() // 1000))
+                self.held += 1
+                self.held_bytes += size
+                self._queue.append(one)
             self._ring()
 
     def take(self, count: int) -> list[Entry | Letter | Flush]:
-        """Return what is next, about 1 MiB and `count` at most. For one thread."""
+        """
+        Return what is next, about 1 MiB and `count` at most. For one thread.
+
+        What was taken before is stored, or given up, by then.
+        """
         taken: list[Entry | Letter | Flush] = []
         size = 0
         with self._lock:
@@ -154,6 +167,7 @@ class Intake:
                 one = self._queue.popleft()
                 taken.append(one)
                 size += one.size
+            self._taken_at = _first_at(taken)
         return taken
 
     def wait(self, timeout_s: float | None) -> bool:
@@ -164,14 +178,16 @@ class Intake:
         return False
 
     def ring(self) -> None:
-        """End a `wait`."""
-        self._bell.put(None)
+        """End a `wait`, this one or the next."""
+        if self._bell.empty():
+            self._bell.put(None)
 
     def oldest(self) -> int | None:
-        """Return when the first in the queue was accepted, in us."""
+        """Return when the first that is not stored yet was accepted, in us."""
         with self._lock:
-            waiting = (one for one in self._queue if not isinstance(one, Flush))
-            return next((one.recorded_at for one in waiting), None)
+            if not self.held:
+                return None
+            return self._taken_at or _first_at(self._queue)
 
     def is_over(self) -> bool:
         """Tell whether what is oldest must be dropped (policy drop_oldest)."""
@@ -180,6 +196,10 @@ class Intake:
             self.held > limits.queue_max_events
             or self.held_bytes > limits.queue_max_bytes
         )
+
+    def is_half_full(self) -> bool:
+        """Tell whether it is time to store what is queued, whatever is missing."""
+        return not self._fits(0, _HALF)
 
     def weigh(self, size: int, encoded: int) -> None:
         """Count `encoded` bytes in place of the `size` that events had."""
@@ -204,6 +224,13 @@ class Intake:
                 self._is_stuck = False
                 self._settled()
             self._ring()
+
+    def count_again(self, count: int, size: int) -> None:
+        """Count as accepted and spooled what a damaged spool holds more than once."""
+        with self._lock:
+            self.accepted += count
+            self.spooled += count
+            self.spooled_bytes += size
 
     def drop(
         self,
@@ -277,7 +304,7 @@ class Intake:
             if self._over or self._ending:
                 return
             for event in self._gaps.take(self._settings.queue_max_events):
-                self._append_own(event)
+                self._accept_own(event)
             self._mark()
             self._ending = True
 
@@ -296,9 +323,12 @@ class Intake:
             return lost
 
     def counts(self) -> dict[str, Any]:
-        """Return the counts of `DeliveryStatistics` that add up, at one instant."""
+        """Return what `DeliveryStatistics` have from here, at one instant."""
         with self._lock:
+            oldest = self.oldest()
+            age_us = time.time_ns() // 1000 - oldest if oldest else 0
             return {
+                "unstored_age_s": max(0, age_us) / 1e6,
                 "accepted": self.accepted,
                 "queued": self.queued,
                 "queued_bytes": self.held_bytes + self.spooled_bytes,
@@ -325,39 +355,56 @@ class Intake:
             )
         return False
 
-    def _stamp(self, checked: Checked) -> Entry:
-        run = self._sequences.advance(checked.event.session_id)
+    def _accept(self, checked: Checked) -> None:
+        """
+        Stamp and append an event: wholly or not at all, in order.
+
+        A signal handler may emit or raise in here. CPython runs it after calls and at
+        the ends of loops: not between the test of the sequence and `append`, so what
+        it did before is seen, and what it does then comes behind.
+        """
+        event, attributes, size, content = checked
+        while True:
+            run = self._sequences.run(event.session_id)
+            sequence = run.sequence + 1
+            now = time.time_ns() // 1000
+            stamps = run.producer_id, sequence, now
+            entry = Entry(event, attributes, size, *stamps, content)
+            if run.sequence + 1 == sequence:
+                run.sequence = sequence
+                self.accepted += 1
+                self.held += 1
+                self.held_bytes += size
+                self._queue.append(entry)
+                return
+
+    def _lose(self, checked: Checked, reason: str) -> None:
+        """Use up a sequence, so that the loss can be seen; see `_accept`."""
+        event = checked.event
+        run = self._sequences.run(event.session_id)
+        run.sequence = sequence = run.sequence + 1
         self.accepted += 1
-        return Entry(
-            checked.event,
-            checked.attributes,
-            checked.size,
-            run.producer_id,
-            run.sequence,
-            time.time_ns() // 1000,
-            checked.content,
-        )
-
-    def _append(self, one: Entry | Letter) -> None:
-        self._queue.append(one)
-        self.held += 1
-        self.held_bytes += one.size
-
-    def _append_own(self, event: AuditEvent) -> None:
-        checked = Checked(event, event.attributes, EMPTY_BYTES)
-        self._append(self._stamp(checked))
-
-    def _lose(self, entry: Entry, reason: str) -> None:
         self.dropped[reason] += 1
-        self._gaps.note(loss(entry), reason)
+        self._gaps.note(_loss(event, run.producer_id, sequence), reason)
+
+    def _count_late(self) -> None:
+        # Without a sequence: the session's run has ended.
+        self.accepted += 1
+        self.dropped["closed"] += 1
+
+    def _accept_own(self, event: AuditEvent) -> None:
+        self._accept(Checked(event, event.attributes, EMPTY_BYTES))
 
     def _evict(self) -> None:
         session_id = self._sequences.crowded()
         if session_id is None:
             return
-        if self._settings.mark_on_close and self._fits(EMPTY_BYTES, _SLACK):
-            self._append_own(_close_mark(session_id))
-        self._sequences.evict(session_id)
+        marks = self._settings.mark_on_close and not (self._marked or self._over)
+        try:
+            if marks and self._fits(EMPTY_BYTES, _SLACK):
+                self._accept_own(_close_mark(session_id))
+        finally:
+            self._sequences.evict(session_id)
 
     def _settle(self, count: int, size: int, *, spooled: bool) -> bool:
         if spooled:
@@ -377,33 +424,48 @@ class Intake:
         """Append gaps if there is room; in the end close marks; then end the close."""
         if self._over or self._ending:
             return
-        if self._gaps and not self._is_stuck and self._fits(0, _ROOM):
+        may_tell = not (self._marked or self._is_stuck)
+        if self._gaps and may_tell and self._fits(0, _ROOM):
             room = math.ceil(self._settings.queue_max_events * _ROOM) - self.held
             for event in self._gaps.take(room):
-                self._append_own(event)
+                self._accept_own(event)
                 self._evict()
-        if self.closed and not self.queued:
+        if self.closed and self.queued <= 0:
             self._mark()
-            if not self.queued:
+            if self.queued <= 0:
                 self._over = True
                 resolve(self._end, result=True)
 
     def _mark(self) -> None:
-        if not self._marked:
-            self._marked = True
+        if self._marked:
+            return
+        # From here on no other event is accepted: nothing comes behind the marks.
+        self._marked = True
+        if self._settings.mark_on_close:
             for session_id in self._sequences:
-                self._append_own(_close_mark(session_id))
+                self._accept_own(_close_mark(session_id))
 
     def _ring(self) -> None:
         if self._idle and self._queue:
-            self._idle = False
+            # In this order: a signal handler may raise between them.
             self.ring()
+            self._idle = False
+
+
+def _first_at(some: Iterable[Entry | Letter | Flush]) -> int | None:
+    waiting = (one for one in some if not isinstance(one, Flush))
+    return next((one.recorded_at for one in waiting), None)
 
 
 def resolve(future: Future[bool], *, result: bool) -> None:
     """Set a result unless there is one, or nobody waits any longer."""
     with contextlib.suppress(InvalidStateError):
         future.set_result(result)
+
+
+def _loss(event: AuditEvent, producer_id: str, sequence: int) -> Loss:
+    told = event.attributes if event.event_type == "gap" else None
+    return Loss(event.session_id, producer_id, sequence, told)
 
 
 def _close_mark(session_id: str) -> AuditEvent:

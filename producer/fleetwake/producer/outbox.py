@@ -93,6 +93,9 @@ class Outbox:
         self._in_memory: dict[int, Consignment] = {}
         # Numbers of batches that are settled, but still in the spool.
         self._done: deque[int] = deque()
+        # Of all stretches: what the spool cannot give back in the end is damaged.
+        self._left = 0
+        self._left_bytes = 0
         self._flushes: list[Flush] = []
         self._ordinal = 0
         self._outstanding = 0
@@ -122,7 +125,7 @@ class Outbox:
         if number:
             self._intake.release(len(records), size)
         if number and self._window + size > _WINDOW_BYTES:
-            self._leave(number)
+            self._leave(number, len(records), size)
         else:
             consignment = Consignment(self, number, len(records), size)
             self._keep(consignment)
@@ -222,6 +225,7 @@ class Outbox:
             return False
         if lost:
             size = sum(map(size_of, lost))
+            self._came_back(len(lost), size)
             self._intake.drop(list(map(loss_of, lost)), size, reason, spooled=True)
         return bool(lost)
 
@@ -237,12 +241,23 @@ class Outbox:
                 for number in numbers:
                     del self._in_memory[number]
 
-    def _leave(self, number: int) -> None:
+    def _leave(self, number: int, count: int, size: int) -> None:
+        self._left += count
+        self._left_bytes += size
         last = self._queue[-1] if self._queue else None
         if isinstance(last, _Stretch):
             last.last = number
         else:
             self._queue.append(_Stretch(number - 1, number))
+
+    def _came_back(self, count: int, size: int) -> None:
+        """Take note of records that the spool has given back."""
+        if count > self._left:
+            # The repair of a damaged spool has kept a copy of what is in memory.
+            self._intake.count_again(count - self._left, size - self._left_bytes)
+            self._left, self._left_bytes = count, size
+        self._left -= count
+        self._left_bytes -= size
 
     def _read(self) -> bool:
         """Put batches in place of a stretch, once the delivery has come to it."""
@@ -261,22 +276,26 @@ class Outbox:
             stretch.after = batches[-1].number if batches else stretch.last
             for number, records, *_ in batches:
                 size = sum(map(size_of, records))
+                self._came_back(len(records), size)
                 consignment = Consignment(self, number, len(records), size)
                 self._keep(consignment)
                 found.append(_Parcel(consignment, records))
-        self._count_unreadable(spool)
         with self._lock:
-            if stretch.after >= stretch.last:
+            is_last = stretch.after >= stretch.last
+            if is_last:
                 self._queue.popleft()
+                is_last = not any(isinstance(one, _Stretch) for one in self._queue)
             self._queue.extendleft(reversed(found))
+        if is_last:
+            self._give_up_unreadable()
         return bool(found)
 
-    def _count_unreadable(self, spool: Spool) -> None:
-        new = spool.unreadable.records - self.unreadable
-        self.unreadable += new
-        if new:
-            lost = [None] * min(new, self._intake.spooled)
-            self._intake.drop(lost, 0, "unreadable", spooled=True)
+    def _give_up_unreadable(self) -> None:
+        lost, size = self._left, self._left_bytes
+        self._left = self._left_bytes = 0
+        if lost:
+            self.unreadable += lost
+            self._intake.drop([None] * lost, size, "unreadable", spooled=True)
 
     def _keep(self, consignment: Consignment) -> None:
         if consignment.number:

@@ -13,6 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from multiprocessing.util import Finalize
+
     from fleetwake.producer.run import Run
 
 # For a thread to end by itself, before the interpreter ends it.
@@ -36,6 +38,7 @@ class Process:
         self._producers: weakref.WeakSet[Forking] = weakref.WeakSet()
         self._runs: set[Run] = set()
         self._of_parent: list[Run] = []
+        self._at_end: Finalize | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
         atexit.register(self.close)
@@ -55,7 +58,7 @@ class Process:
             left_s = begin + run.settings.exit_timeout_s - time.monotonic()
             wait([end], timeout=max(0.0, left_s))
             run.abandon()
-            wait([run.finished], timeout=_STOP_S)
+        wait([run.finished for run in runs], timeout=_STOP_S)
 
     def close_with_child(self) -> None:
         """Have `close` called at the end of a multiprocessing child, too."""
@@ -63,8 +66,10 @@ class Process:
         # cleared when it began, so this cannot be done earlier than in the child.
         util = sys.modules.get("multiprocessing.util")
         process = sys.modules.get("multiprocessing.process")
-        if util and process and process.parent_process() is not None:
-            util.Finalize(None, self.close, exitpriority=10)
+        if not util or not process or process.parent_process() is None:
+            return
+        if self._at_end is None or not self._at_end.still_active():
+            self._at_end = util.Finalize(None, self.close, exitpriority=10)
 
     def _forked(self) -> None:
         # Never collected in the child: closing an inherited loop would remove the

@@ -14,7 +14,12 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetwake.producer.redaction.document import Document, is_document, mark
+from fleetwake.producer.redaction.document import (
+    Document,
+    has_late_name,
+    is_document,
+    mark,
+)
 from fleetwake.producer.redaction.names import NameRules, is_folder, scheme_spans
 from fleetwake.producer.redaction.shapes import SHORTEST_RUN, shape_spans, windows
 from fleetwake.schemas.event import AuditEvent
@@ -62,6 +67,10 @@ _CACHED_IDS: Final = 8_192
 _CACHED_ID_CHARS: Final = 256
 _MAX_NESTING: Final = 4
 _MARK: Final = "[redacted:"
+_MARKED_ID: Final = re.compile(r"\[redacted:[\w.-]{1,80}:[0-9a-f]{16}\]")
+_MAX_MARK_CHARS: Final = 128
+# Without one of these there is nothing that a name or a scheme could give away.
+_SIGN: Final = re.compile(r"""[\s=:>"'`\\]""")
 
 
 class Redactor:
@@ -110,13 +119,15 @@ class Redactor:
         Return an event without credentials, and with their number in its attributes.
 
         In ids and other names a credential becomes `[redacted:<what>:<digest>]`: two
-        sessions stay two, and one stays one. There only shapes count, not names.
+        sessions stay two, and one stays one.
         """
         fields: list[Any] = list(event)
         count = self._redact_content(fields) if self._has_suspect(event) else 0
         harmless = self._harmless_ids
         for at, old in zip(_IDS, _ids(event), strict=True):
-            if old is None or len(old) < self._shortest_id or old in harmless:
+            if old is None or old in harmless:
+                continue
+            if len(old) < self._shortest_id and not _SIGN.search(old):
                 continue
             if not _UUID.fullmatch(old):
                 fields[at] = self.name(old)
@@ -168,7 +179,9 @@ class Redactor:
             digest = blake2b(secret, digest_size=8, key=self._key).hexdigest()
             return mark(f"{kind}:{digest}")
 
-        return _replaced(name, list(self._shapes(name, _lower(name))), digested)
+        if not _SIGN.search(name):
+            return _replaced(name, list(self._shapes(name, _lower(name))), digested)
+        return self._without_secrets(name, digested)
 
     def _data(self, data: bytes) -> bytes:
         text = data.decode("utf-8", "surrogateescape")
@@ -181,7 +194,8 @@ class Redactor:
         plain = _unescaped(text) if "\\" in text else text
         lowered = _lower(plain)
         return (
-            self._names.names_one(lowered)
+            self._names.names_one(plain, lowered)
+            or has_late_name(lowered)
             or next(scheme_spans(plain, lowered), None) is not None
             or next(self._shapes(plain, lowered), None) is not None
         )
@@ -191,16 +205,21 @@ class Redactor:
             return Document(
                 text, self._names.secret, lambda part: self._redacted(part, nesting + 1)
             ).redacted()
+        return self._without_secrets(text, lambda span: mark(span[2]))
+
+    def _without_secrets(self, text: str, replacement: Callable[[Span], str]) -> str:
         lowered = _lower(text)
         spans = [
             *self._shapes(text, lowered),
             *scheme_spans(text, lowered),
             *self._names.spans(text, lowered),
         ]
+        if spans and _MARK in text:
+            spans = [span for span in spans if not _is_marked(text, span)]
         if not spans and "\\" in text and (plain := _unescaped(text)) != text:
-            redacted = self._redacted(plain, nesting)
+            redacted = self._without_secrets(plain, replacement)
             return text if redacted == plain else redacted
-        return _replaced(text, spans, lambda span: mark(span[2]))
+        return _replaced(text, spans, replacement)
 
     def _shapes(self, text: str, lowered: str) -> Iterator[Span]:
         yield from shape_spans(text)
@@ -210,6 +229,14 @@ class Redactor:
             for begin, end in windows(0, len(text)):
                 for match in pattern.finditer(text, begin, end):
                     yield *match.span(), name
+
+
+def _is_marked(text: str, span: Span) -> bool:
+    """Tell whether it is what an earlier redaction has put into an id."""
+    start, end, _ = span
+    at = text.rfind(_MARK, max(0, start - _MAX_MARK_CHARS), start + len(_MARK))
+    marked = _MARKED_ID.match(text, at) if at >= 0 else None
+    return marked is not None and end <= marked.end()
 
 
 def _private_keys(text: str) -> Iterator[Span]:

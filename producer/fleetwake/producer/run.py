@@ -138,7 +138,8 @@ class Run:
         self._told = ""
         # Reentrant, as the intake's lock is.
         self._starting = threading.RLock()
-        self._thread: threading.Thread | None = None
+        self._is_started = False
+        self._working = threading.Lock()
 
     def emit(self, event: AuditEvent, content: Content | None = None) -> None:
         """Accept an event or count it as invalid; see `AuditProducer.emit`."""
@@ -150,7 +151,7 @@ class Run:
         except Exception as error:  # noqa: BLE001  # an agent goes on
             self._refuse(error)
         else:
-            if self._thread is None:
+            if not self._is_started:
                 self._start()
 
     def reject(self, letter: DeadLetter) -> None:
@@ -163,7 +164,7 @@ class Run:
         except Exception as error:  # noqa: BLE001  # an agent goes on
             self._refuse(error)
         else:
-            if self._thread is None:
+            if not self._is_started:
                 self._start()
 
     def flush(self) -> Future[bool]:
@@ -180,7 +181,9 @@ class Run:
         done.add_done_callback(lambda _: self._writer.stop())
         if abandon_after_s is not None:
             self._writer.stop(after_s=abandon_after_s)
-        if self._thread is None:
+        if not self._is_started and self._intake.queued:
+            self._start()
+        if not self._is_started:
             resolve(self.finished, result=True)
         return done
 
@@ -228,18 +231,28 @@ class Run:
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is not None:
+            if self._is_started:
                 return
+            this_process().close_with_child()
             thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
             try:
+                # Not after its start: a signal handler may emit during that.
+                self._is_started = True
                 thread.start()
-            except RuntimeError as error:  # too many threads, or too late
-                self._errors.note("thread", error)
-                return
-            self._thread = thread
-            this_process().close_with_child()
+            except BaseException as error:
+                self._is_started = False
+                if not isinstance(error, RuntimeError):
+                    raise
+                self._errors.note("thread", error)  # too many threads, or too late
 
     def _work(self) -> None:
+        # A start that Ctrl-C interrupts may succeed all the same, and is done again.
+        if not self._working.acquire(blocking=False):
+            return
+        self._guard(self._live)
+        resolve(self.finished, result=True)
+
+    def _live(self) -> None:
         delivering = threading.Thread(
             target=partial(self._guard, self._delivery.run),
             name=THREAD_NAME,
@@ -262,7 +275,6 @@ class Run:
                 "%d events stay in the spool for the next producer on this machine.",
                 kept,
             )
-        resolve(self.finished, result=True)
 
     def _end(self) -> None:
         self._framing.stop()
@@ -273,8 +285,10 @@ class Run:
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # noqa: BLE001  # what follows must be done
-            self._errors.note("worker", repr(error), level=logging.CRITICAL)
+        except BaseException as error:  # noqa: BLE001  # what follows must be done
+            # Not its text: it may hold content.
+            name = type(error).__name__
+            self._errors.note("worker", name, level=logging.CRITICAL)
 
     def _drop_rest(self) -> None:
         if lost := self._intake.abandon():

@@ -41,15 +41,18 @@ class Sequences:
         """Iterate over the sessions, the one used longest ago first."""
         return iter(tuple(self._runs))
 
-    def advance(self, session_id: str) -> Run:
-        """Return the session's run, moved on by one."""
+    def run(self, session_id: str) -> Run:
+        """Return the session's run, as the one used last."""
         run = self._runs.get(session_id)
         if run is None:
             suffix = f".{self._evictions}" if self._evictions else ""
-            run = self._runs[session_id] = Run(self._producer_id + suffix)
-        else:
+            # A signal handler that has emitted meanwhile has made the run.
+            return self._runs.setdefault(session_id, Run(self._producer_id + suffix))
+        # It may have had the session evicted as well.
+        try:  # noqa: SIM105  # `suppress` takes as long as all else here
             self._runs.move_to_end(session_id)
-        run.sequence += 1
+        except KeyError:
+            pass
         return run
 
     def crowded(self) -> str | None:
@@ -60,5 +63,5 @@ class Sequences:
 
     def evict(self, session_id: str) -> None:
         """Forget a session."""
-        del self._runs[session_id]
-        self._evictions += 1
+        if self._runs.pop(session_id, None) is not None:
+            self._evictions += 1

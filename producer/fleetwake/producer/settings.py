@@ -339,7 +339,8 @@ class RegistrySettings(SettingsBase):
     password: SecretStr | None = Field(default=None, description="The same: password.")
     timeout_s: float = Field(default=5.0, gt=0, description="Of one request.")
     fallback_after_s: float = Field(
-        default=10.0,
+        default=1.0,
         ge=0,
-        description="Without an answer at start: write single-object framing for now.",
+        description="Without an answer at start: write single-object framing for now. "
+        "Until then nothing is in the spool.",
     )

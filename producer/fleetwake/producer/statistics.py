@@ -56,6 +56,11 @@ class DeliveryStatistics:
     last_error: str | None
     oldest_age_s: float
     """How long the oldest queued event has waited; 0.0 where nothing is queued."""
+    unstored_age_s: float
+    """
+    How long the oldest event that is to be put into the spool has waited: so much a
+    kill -9 would take. With durability `memory`: that is to be encoded.
+    """
     connected: bool
 
     def prometheus(self) -> str:
@@ -78,6 +83,11 @@ _METRICS: Final = {
     "spooled": ("spooled_events", "gauge", "Those of the queued that are on disk."),
     "spooled_bytes": ("spooled_bytes", "gauge", "The same in bytes, roughly."),
     "oldest_age_s": ("oldest_age_seconds", "gauge", "How long the oldest has waited."),
+    "unstored_age_s": (
+        "unstored_age_seconds",
+        "gauge",
+        "How long the oldest that is not on disk yet has waited.",
+    ),
     "connected": ("connected", "gauge", "1 while the last send was acknowledged."),
 }
 _LABELS: Final = {"dropped": "reason", "errors": "kind"}

@@ -142,7 +142,7 @@ class Writer:
     def _encode_letter(self, one: Letter) -> Spooled | None:
         try:
             record = self._encoder.dead_letter(one.letter)
-        except Exception as error:  # noqa: BLE001  # any value may be in it
+        except BaseException as error:  # noqa: BLE001  # any value may be in it
             self._errors.note("not_encodable", type(error).__name__)
             self._intake.drop([None], one.size, "not_encodable")
         else:
@@ -155,7 +155,7 @@ class Writer:
         except TooLargeError as error:
             self._errors.note("too_large", error)
             self._intake.drop([loss(entry)], entry.size, "too_large")
-        except Exception as error:  # noqa: BLE001  # any value may be in an event
+        except BaseException as error:  # noqa: BLE001  # a redactor may raise any
             # Not its text, if we do not know who wrote it: it may hold content.
             known = isinstance(error, FleetwakeError)
             self._errors.note("not_encodable", error if known else type(error).__name__)

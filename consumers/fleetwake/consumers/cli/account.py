@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from fleetwake.consumers.cli.exits import say
 from fleetwake.consumers.cli.terminal import clean, talk
 from fleetwake.consumers.ingest.run import Counts, Refusal
-from fleetwake.producer.redact import Redactor
+from fleetwake.producer.border import Border
 from fleetwake.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Account:
     """
     Tells on stderr, and writes refused lines to a file.
 
-    What is told or written of a line is redacted.
+    What is told or written of a line is what may leave a producer with the same
+    settings: see `Border`.
     """
 
     def __init__(self, rejects: TextIO | None) -> None:
@@ -44,7 +45,7 @@ class Account:
         self.is_clean = False
         """In the end: every line that is not blank is in Kafka."""
         self._rejects = rejects
-        self._redactor = Redactor()
+        self._border = Border()
         self._producer: AuditProducer | None = None
         self._status: Status | None = None
         self._next_at = 0.0
@@ -76,15 +77,15 @@ class Account:
 
     def refuse(self, refusal: Refusal) -> None:
         """Tell of the first refused lines; write all of them to the file."""
-        line, problem = refusal.line, self._redactor.text(refusal.problem)
+        line, problem = refusal.line, self._border.text(refusal.problem)
         if self._rejects is not None:
-            text = line.text.decode("utf-8", "backslashreplace")
+            data = self._border.data(line.text)
             told = {
                 "file": refusal.stream,
                 "line": line.number,
                 "reason": refusal.reason,
                 "problem": problem,
-                "text": self._redactor.text(text),
+                "text": data.decode("utf-8", "backslashreplace"),
             }
             self._rejects.write(json.dumps(told) + "\n")
         refused = self.counts.refused.total()
@@ -97,10 +98,12 @@ class Account:
     def tell(self, delivery: DeliveryStatistics, problem: str | None) -> None:
         """Tell what became of all lines; `problem`: of the bookmarks."""
         counts = self.counts
+        is_delivered = not delivery.dropped and not delivery.queued
+        published = " published" if is_delivered else ""
         say(
-            f"{counts.lines:,} lines: {counts.taken:,} taken, {counts.events:,} events "
-            f"published; {counts.blank:,} blank, {counts.already:,} already published, "
-            f"{counts.refused.total():,} refused"
+            f"{counts.lines:,} lines: {counts.taken:,} taken, {counts.events:,} events"
+            f"{published}; {counts.blank:,} blank, {counts.already:,} already "
+            f"published, {counts.refused.total():,} refused"
         )
         if counts.already:
             say("what is already published was skipped; --restart publishes it again")
@@ -109,6 +112,11 @@ class Account:
                 f"{count:,} {reason}" for reason, count in counts.refused.most_common()
             )
             say(f"refused lines are in the dead letters: {reasons}")
+        if not is_delivered:
+            say(
+                f"of {delivery.accepted:,} events and dead letters "
+                f"{delivery.acknowledged:,} are acknowledged by Kafka"
+            )
         if delivery.dropped:
             say(f"events not delivered, by reason: {dict(delivery.dropped)}")
         self.is_clean = not counts.refused and not delivery.dropped
@@ -124,6 +132,8 @@ def rejects_file(path: Path | None) -> Generator[TextIO | None]:
     """
     Open a file to append to; if it is new, it is its owner's only.
 
+    Each line is written at once: kill -9 loses none, and it can be watched.
+
     Raises:
         ConfigurationError: it cannot be written.
     """
@@ -136,5 +146,5 @@ def rejects_file(path: Path | None) -> Generator[TextIO | None]:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from (
             error
         )
-    with open(handle, "a", encoding="utf-8") as opened:  # noqa: PTH123  # no path
+    with open(handle, "a", 1, encoding="utf-8") as opened:  # noqa: PTH123  # no path
         yield opened

@@ -17,10 +17,7 @@ from fleetwake.consumers.cli.ingest import (  # noqa: TC001  # typer reads them
 from fleetwake.consumers.cli.terminal import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fleetwake.producer.adapters.mapping import Mapped
-    from fleetwake.schemas.event import AuditEvent
+    from fleetwake.producer.border import Border
 
 __all__ = ["convert"]
 
@@ -59,11 +56,11 @@ def convert(
     from fleetwake.consumers.ingest.mapping import LineMapper
     from fleetwake.consumers.ingest.stream import default_session
     from fleetwake.producer.adapters.mapping import UnmappableError
-    from fleetwake.producer.redact import Redactor
+    from fleetwake.producer.enrich import enriched
     from fleetwake.schemas.models import to_json
 
-    finished = _as_mapped if no_redact else _as_published()
-    tell = Redactor().text
+    border = _border()
+    finished = enriched if no_redact else border
     is_whole = True
     with opened(file) as source:
         reader = LineReader(source, file)
@@ -77,26 +74,19 @@ def convert(
                 continue
             try:
                 for mapped in mapper.map(line):
-                    sys.stdout.write(to_json(finished(mapped), with_nulls=True) + "\n")
+                    sys.stdout.write(to_json(finished(*mapped), with_nulls=True) + "\n")
             except UnmappableError as error:
                 is_whole = False
-                problem = clean(tell(str(error)))
+                problem = clean(border.text(str(error)))
                 say(f"line {line.number}: {error.reason}: {problem}")
     sys.stdout.flush()
     return OK if is_whole else FAILED
 
 
-def _as_mapped(mapped: Mapped) -> AuditEvent:
-    from fleetwake.producer.enrich import enriched
-
-    return enriched(*mapped)
-
-
-def _as_published() -> Callable[[Mapped], AuditEvent]:
+def _border() -> Border:
     """Redacted and cut as a producer's events are, but none is folded for its rate."""
     from fleetwake.producer.border import Border
     from fleetwake.producer.settings import ContentSettings
 
     settings = ContentSettings().model_copy(update={"hot_session_rate": None})
-    border = Border(settings)
-    return lambda mapped: border(*mapped)
+    return Border(settings)

@@ -199,9 +199,13 @@ class _Work:
         for file in files:
             with opened(file) as source:
                 stream = Stream(file, source, way, now_us=_now_us())
-                while line := stream.reader.read():
-                    self._ingestion.take(stream, line)
-                    self._show()
+                try:
+                    while line := stream.reader.read():
+                        self._ingestion.take(stream, line)
+                        self._show()
+                except ConfigurationError:  # it breaks: what was before it is taken
+                    self._ingestion.keep(stream)
+                    raise
                 self._ingestion.keep(stream)
 
     def follow(self, files: list[str], way: Way) -> None:

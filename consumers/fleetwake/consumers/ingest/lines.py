@@ -47,8 +47,8 @@ class LineReader:
     """
     Reads line by line and knows how much of the stream it has given.
 
-    `offset`, `number` and `digest()` are of the lines given so far. `name` is for
-    errors.
+    `offset`, `number` and `digest()` are of the lines given so far; `text_end` is the
+    offset at which the text of the last one ends. `name` is for errors.
     """
 
     def __init__(self, source: IO[bytes], name: str) -> None:
@@ -58,6 +58,7 @@ class LineReader:
         self._size = 0
         self._digest, self._ahead = sha256(), sha256()
         self.offset = 0
+        self.text_end = 0
         self.number = 0
         self._before = (0, 0, self._digest)
 
@@ -101,6 +102,7 @@ class LineReader:
         self._digest, self._ahead = self._ahead, self._ahead.copy()
         text = bytes(self._head).rstrip(b"\r\n")
         is_whole = len(self._head) == self._size
+        self.text_end = self.offset - (len(self._head) - len(text)) * is_whole
         self._head.clear()
         self._size = 0
         return Line(self.number, text, is_whole, is_ended)
@@ -129,8 +131,30 @@ def opened(file: str) -> Generator[BinaryIO]:
         yield source
 
 
+class _Behind(io.RawIOBase):
+    """A stream, behind bytes that were read of it."""
+
+    def __init__(self, read: bytes, source: io.BufferedReader) -> None:
+        self._read = read
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        read = self._read or self._source.read1(len(buffer))
+        count = min(len(read), len(buffer))
+        buffer[:count] = read[:count]
+        self._read = self._read[count:]
+        return count
+
+
 def _unpacked(source: BinaryIO) -> BinaryIO:
-    if not isinstance(source, io.BufferedReader) or source.peek(2)[:2] != _GZIP:
+    if not isinstance(source, io.BufferedReader):
+        return source
+    if source.peek(1) == _GZIP[:1]:  # a pipe may give its first byte alone
+        source = io.BufferedReader(_Behind(source.read(2), source))
+    if source.peek(2)[:2] != _GZIP:
         return source
     return cast("BinaryIO", gzip.GzipFile(fileobj=source))  # which it is not by name
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
+import zlib
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -83,7 +85,8 @@ class Stream:
     @property
     def is_published(self) -> bool:
         """Whether the line that was read last is in Kafka already."""
-        return self._place is not None and self.reader.offset <= self._place.offset
+        # Without its end, which may have come since it was published.
+        return self._place is not None and self.reader.text_end <= self._place.offset
 
     def place(self) -> Place:
         """Return the place after the last line."""
@@ -125,9 +128,10 @@ class Stream:
         if place is None or self._way.restart:
             return None
         digest, left = sha256(), place.offset
-        while left and (chunk := source.read(min(left, _CHUNK_BYTES))):
-            digest.update(chunk)
-            left -= len(chunk)
+        with contextlib.suppress(OSError, EOFError, zlib.error):  # it has less by now
+            while left and (chunk := source.read(min(left, _CHUNK_BYTES))):
+                digest.update(chunk)
+                left -= len(chunk)
         source.seek(0)
         return place if digest.hexdigest() == place.sha256 else None
 

@@ -82,16 +82,20 @@ class Follower:
         with self._lock:
             if self.is_running or self._stopping.is_set():
                 return
-            thread = threading.Thread(
-                target=self._run, name=f"{THREAD_NAME}-guard", daemon=True
-            )
             try:
-                thread.start()
-            except RuntimeError as error:  # too many threads, or too late
+                # Before its start: a signal handler may ask during that.
+                self.is_running = True
+                self._thread = threading.Thread(
+                    target=self._run, name=f"{THREAD_NAME}-guard", daemon=True
+                )
+                self._thread.start()
+            except BaseException as error:
+                # By Ctrl-C it may have started all the same: see _run.
+                self.is_running, self._thread = False, None
+                if not isinstance(error, RuntimeError):
+                    raise
+                # Too many threads, or too late.
                 self.verdicts.last_error = f"no thread: {error}"
-                return
-            self.is_running = True
-            self._thread = thread
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
         """End the thread for good, and wait for that a little."""
@@ -114,19 +118,22 @@ class Follower:
         self.is_running = False
 
     def _run(self) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return
         backoff_s = _BACKOFF_S
         while not self._is_over():
             begin = time.monotonic()
-            with asyncio.Runner(loop_factory=PrivateLoop) as runner:
-                try:
+            try:
+                with asyncio.Runner(loop_factory=PrivateLoop) as runner:
                     runner.run(self._live())
-                except Exception as error:  # noqa: BLE001  # the answer is the same
-                    # Not the text of an error that is not ours: it may hold content.
-                    known = isinstance(error, FleetwakeError)
-                    problem = str(error) if known else type(error).__name__
-                    self.verdicts.last_error = problem
-                except asyncio.CancelledError:
-                    continue
+            except asyncio.CancelledError:
+                continue
+            except BaseException as error:  # noqa: BLE001  # the answer is the same
+                # Not the text of an error that is not ours: it may hold content.
+                known = isinstance(error, FleetwakeError)
+                problem = str(error) if known else type(error).__name__
+                self.verdicts.last_error = problem
             if time.monotonic() - begin > _GIVE_UP_S:
                 backoff_s = _BACKOFF_S
             # Jitter, so that a fleet does not come back as one.

@@ -17,7 +17,7 @@ from fleetwake.producer.redaction.names import is_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Document", "is_document", "mark"]
+__all__ = ["Document", "has_late_name", "is_document", "mark"]
 
 _STRING: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _TOKEN: Final = re.compile(
@@ -27,6 +27,15 @@ _LITERAL: Final = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null|NaN|-?Infinity
 _ENDS_ARRAY: Final = re.compile(r"\s*\]")
 _NAMES_OF_NAMES: Final = frozenset({"name", "key", "header", "field"})
 _NAMES_OF_VALUES: Final = frozenset({"value", "values", "val"})
+_LATE_NAME: Final = re.compile(
+    r'\s*,\s*"(?:name|key|header|field)"\s*:\s*(' + _STRING.pattern + ")",
+    re.DOTALL | re.IGNORECASE,
+)
+_HAS_LATE_NAME: Final = re.compile(
+    r'val(?:ues?)?\\{0,8}"\s{0,64}:\s{0,64}\\{0,8}"[^"]{1,4096}"\s{0,64},\s{0,64}'
+    r'\\{0,8}"(?:name|key|header|field)\\{0,8}"'
+)
+_OPTION: Final = re.compile(r"--?[A-Za-z][\w.-]*")
 # "pwd=a": nothing shorter can name a secret and hold it.
 _SHORTEST: Final = 5
 _OPENERS: Final = frozenset("{[")
@@ -37,6 +46,11 @@ def is_document(text: str) -> bool:
     """Tell whether a text reads like JSON: an object, an array, or one string."""
     text = text.strip()
     return text[:1] in _OPENERS or (text[:1] == '"' and bool(_STRING.fullmatch(text)))
+
+
+def has_late_name(lowered: str) -> bool:
+    """Tell whether a name stands behind its value: {"value": "x", "name": "y"}."""
+    return '"' in lowered and bool(_HAS_LATE_NAME.search(lowered))
 
 
 def mark(kind: str) -> str:
@@ -52,7 +66,9 @@ class _Container:
     name: str | None = None
     """Of the member whose value is next."""
     hint: str | None = None
-    """What the sibling `value` is: {"name": "x-api-key", "value": ...}."""
+    """What the sibling `value` is: {"name": "x-api-key", "value": ...}; or an item."""
+    hint_at: int = 0
+    """Which item of an array: the one behind `--token`, or the second of a pair."""
     position: int = 0
 
 
@@ -116,7 +132,7 @@ class Document:
         if inside.kind is not None:
             return inside.kind
         if not inside.is_object:
-            return inside.hint
+            return inside.hint if inside.position == inside.hint_at else None
         if inside.name is None:
             return None
         if inside.hint is not None and inside.name.lower() in _NAMES_OF_VALUES:
@@ -130,7 +146,9 @@ class Document:
             inside.name = value
             self._judge(match, value)
             return
-        kind = self._kind()
+        kind = self._kind() or self._late_kind(inside, match.end())
+        if inside.hint_at and inside.kind is None and value.startswith("--"):
+            kind = None  # `--ask-password --verbose`
         if kind is not None and not is_folder(kind, value):
             if value and not value.startswith("[redacted:"):
                 self._replace(match, value, mark(kind))
@@ -142,8 +160,14 @@ class Document:
         if inside.is_object:
             if inside.name is not None and inside.name.lower() in _NAMES_OF_NAMES:
                 inside.hint = self._secret(value)
-        elif inside.position == 0 and self._is_pair(end):
-            inside.hint = self._secret(value)
+        elif _OPTION.fullmatch(value) or (inside.position == 0 and self._is_pair(end)):
+            inside.hint, inside.hint_at = self._secret(value), inside.position + 1
+
+    def _late_kind(self, inside: _Container, end: int) -> str | None:
+        if (inside.name or "").lower() not in _NAMES_OF_VALUES:
+            return None
+        name = _LATE_NAME.match(self._text, end)
+        return self._secret(_decoded(name[1])) if name else None
 
     def _is_pair(self, end: int) -> bool:
         comma = _TOKEN.search(self._text, end)

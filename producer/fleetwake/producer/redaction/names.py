@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fleetwake.producer.redaction.shapes import Span
 
@@ -39,6 +39,12 @@ _HARMLESS: Final = (
     *("clstoken", "masktoken", "pertoken", "maxtoken", "firsttoken", "lasttoken"),
     *("previoustoken", "prevtoken", "cursortoken", "starttoken", "endtoken"),
 )
+# OPENAI_KEY and its like; in lower case a key is most often one of a mapping.
+_UPPER_KEY: Final = re.compile(r"[A-Z][A-Z0-9_]*_KEY")
+_HARMLESS_KEY: Final = (
+    *("primarykey", "foreignkey", "publickey", "uniquekey", "partitionkey", "sortkey"),
+    *("cachekey", "indexkey", "hostkey", "idempotencykey", "routingkey", "groupkey"),
+)
 # What each such name has in it, in lower case: the cheap question comes first.
 _STEMS: Final = (
     *("pass", "pwd", "secret", "credential", "token", "bearer", "jwt", "key", "auth"),
@@ -50,12 +56,14 @@ _NO_LETTERS: Final = re.compile(r"[^a-z0-9]+")
 _NAME_BACKWARDS: Final = re.compile(r"[\w.-]{1,64}")
 _ASSIGNMENT: Final = (
     r"""[\w.-]{0,40}(?P<quote>["'`\\\]]{0,8})"""
-    r"""(?P<sign>\s{0,4}(?:=>|:=|[:=]|(?<=["'`]),)\s{0,4})"""
+    r"""(?P<sign>\s{0,4}(?:=>|:=|[:=]|(?<=["'`]),)\s{0,4}|>)"""
 )
 
 # The value after a name: quoted to the quotation mark, bare to a delimiter.
 _QUOTED: Final = re.compile(r"""\\{0,4}["'`]([^"'`\\\r\n]{1,4096})""")
 _BARE: Final = re.compile(r"""[^\s"'`\\,;&<>(){}\[\]|]{1,4096}""")
+_ELEMENT: Final = re.compile(r"[^<>]{1,4096}(?=</)")
+_OPTION: Final = re.compile(r"-(?<![\w-]-)-?([A-Za-z][\w.-]{0,63})[ \t]{1,4}(?=[^\s-])")
 _WORD: Final = re.compile(r"[a-z_.:/-]+")
 _NOTHING: Final = frozenset({"false", "none", "null", "true", "undefined"})
 _SCHEME: Final = re.compile(
@@ -69,6 +77,14 @@ _BASIC: Final = re.compile(r"basic[ \t]+([a-z0-9+/]{8,4096}={0,2})", re.IGNORECA
 _USERINFO: Final = re.compile(r"""://([^\s/?#"'<>\\]{1,512})@""")
 _CURL_USER: Final = re.compile(
     r"""[ \t](?:-u|--user)[ \t=]{0,4}["']?[^\s:"']{1,128}:([^\s"']{1,512})"""
+)
+_SSHPASS: Final = re.compile(
+    r"""sshpass[ \t]{1,4}-p[ \t]{0,4}["']?([^\s"']{1,512})""", re.IGNORECASE
+)
+_NETRC: Final = re.compile(
+    r"(?:machine\s{1,64}\S{1,256}|default)\s{1,64}login\s{1,64}\S{1,256}"
+    r"\s{1,64}password\s{1,64}(\S{1,512})",
+    re.IGNORECASE,
 )
 _HAS_DIGIT: Final = re.compile(r"[0-9]")
 _MIN_USER_CHARS: Final = 20
@@ -99,34 +115,52 @@ class NameRules:
             return plain
         if plain.endswith(_HARMLESS):
             return None
+        if _UPPER_KEY.fullmatch(name) and not plain.endswith(_HARMLESS_KEY):
+            return "key"
         return next((end for end in _ENDINGS if plain.endswith(end)), None)
 
-    def names_one(self, lowered: str) -> bool:
+    def names_one(self, text: str, lowered: str) -> bool:
         """Tell whether a name of a secret stands before a value in the text."""
-        for pattern in self._patterns(lowered):
+        patterns = self._patterns(lowered)
+        for pattern in patterns:
             for match in pattern.finditer(lowered):
-                if self._kind(lowered, match):
+                if self._kind(text, match):
                     return True
-        return False
+        return bool(patterns) and next(self._options(text), None) is not None
 
     def spans(self, text: str, lowered: str) -> Iterator[Span]:
         """Find values after names of secrets, in a text that is no JSON document."""
-        for pattern in self._patterns(lowered):
+        patterns = self._patterns(lowered)
+        for pattern in patterns:
             done = 0
             for match in pattern.finditer(lowered):
-                kind = self._kind(lowered, match) if match.end() > done else None
+                kind = self._kind(text, match) if match.end() > done else None
                 if kind and (span := _value(text, match, kind)):
                     done = span[1]
                     yield span
+        if patterns:
+            yield from self._options(text)
+
+    def _options(self, text: str) -> Iterator[Span]:
+        """Find `--password X`; a command line has no prose."""
+        for match in _OPTION.finditer(text):
+            kind = self.secret(match[1])
+            value = kind and _unnamed_value(text, match.end())
+            if kind and value and not is_folder(kind, text[value[0]]):
+                yield *value, kind
 
     def _patterns(self, lowered: str) -> list[re.Pattern[str]]:
         return [pattern for stem, pattern in self._stems if stem in lowered]
 
-    def _kind(self, lowered: str, match: re.Match[str]) -> str | None:
+    def _kind(self, text: str, match: re.Match[str]) -> str | None:
         end = match.start("quote")
-        before = lowered[max(0, end - _MAX_NAME_CHARS - 1) : end]
+        before = text[max(0, end - _MAX_NAME_CHARS - 1) : end]
         name = _NAME_BACKWARDS.match(before[::-1])
-        return self.secret(name[0][::-1]) if name else None
+        if name is None:
+            return None
+        if match["sign"] == ">" and not before[: -name.end()].endswith(("<", ":")):
+            return None  # no `<password>`
+        return self.secret(name[0][::-1])
 
 
 def is_folder(kind: str, value: str) -> bool:
@@ -135,7 +169,7 @@ def is_folder(kind: str, value: str) -> bool:
 
 
 def scheme_spans(text: str, lowered: str) -> Iterator[Span]:
-    """Find what stands behind `Bearer`, `Basic`, `curl -u` and in URLs."""
+    """Find what stands behind `Bearer`, `curl -u` and their like, and in URLs."""
     for word, find in _SCHEMES:
         if word in lowered:
             yield from find(text)
@@ -143,7 +177,9 @@ def scheme_spans(text: str, lowered: str) -> Iterator[Span]:
 
 def _bearers(text: str) -> Iterator[Span]:
     for match in _BEARER.finditer(text):
-        if _HAS_DIGIT.search(match[1]):
+        # Among other words it may be prose, alone it is a header.
+        is_alone = match.span() == (0, len(text))
+        if is_alone or _HAS_DIGIT.search(match[1]):
             yield *match.span(1), "bearer"
 
 
@@ -153,9 +189,12 @@ def _basics(text: str) -> Iterator[Span]:
             yield *match.span(1), "basic"
 
 
-def _curl_users(text: str) -> Iterator[Span]:
-    for match in _CURL_USER.finditer(text):
-        yield *match.span(1), "password"
+def _passwords(pattern: re.Pattern[str]) -> Callable[[str], Iterator[Span]]:
+    def find(text: str) -> Iterator[Span]:
+        for match in pattern.finditer(text):
+            yield *match.span(1), "password"
+
+    return find
 
 
 def _userinfos(text: str) -> Iterator[Span]:
@@ -170,7 +209,9 @@ def _userinfos(text: str) -> Iterator[Span]:
 _SCHEMES: Final = (
     ("bearer", _bearers),
     ("basic", _basics),
-    ("curl", _curl_users),
+    ("curl", _passwords(_CURL_USER)),
+    ("sshpass", _passwords(_SSHPASS)),
+    ("login", _passwords(_NETRC)),
     ("://", _userinfos),
 )
 
@@ -181,22 +222,32 @@ def _value(text: str, assignment: re.Match[str], kind: str) -> Span | None:
         return *match.span(), kind
     if kind in {"cookie", "cookies"} and (match := _COOKIES.match(text, at)):
         return *match.span(), kind
-    if match := _QUOTED.match(text, at):
-        start, end = match.span(1)
-    elif match := _BARE.match(text, at):
-        start, end = match.span()
-        if _is_prose(text, match, assignment["sign"]):
-            return None
-    else:
+    if assignment["sign"] == ">":
+        element = _ELEMENT.match(text, at)
+        return (*element.span(), kind) if element else None
+    value = _unnamed_value(text, at)
+    if value is None or is_folder(kind, text[value[0]]):
         return None
-    return None if is_folder(kind, text[start]) else (start, end, kind)
+    start, end = value
+    is_bare = start == at
+    if is_bare and _is_prose(text[start:end], assignment["sign"]):
+        return None
+    return start, end, kind
 
 
-def _is_prose(text: str, value: re.Match[str], sign: str) -> bool:
+def _unnamed_value(text: str, at: int) -> tuple[int, int] | None:
+    """Find what stands here, in quotation marks or bare; a call is code."""
+    if match := _QUOTED.match(text, at):
+        return match.span(1)
+    match = _BARE.match(text, at)
+    if match is None or text.startswith("(", match.end()):
+        return None
+    return match.span()
+
+
+def _is_prose(text: str, sign: str) -> bool:
     """A word alone is prose, a type or code, but for KEY=word."""
-    if text.startswith("(", value.end()):
-        return True
-    word = value[0].lower()
+    word = text.lower()
     return bool(_WORD.fullmatch(word)) and (sign != "=" or word in _NOTHING)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from fleetwake.producer.spool import table
 from fleetwake.producer.spool.errors import SpoolError
 from fleetwake.producer.spool.file import SpoolFile
+from fleetwake.producer.spool.forks import forks
 from fleetwake.producer.spool.lock import FileLock
 from fleetwake.producer.spool.names import lock_of, spools_in
 from fleetwake.producer.spool.store import Spool
@@ -15,6 +17,8 @@ from fleetwake.producer.spool.summary import SpoolSummary, read_summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from fleetwake.producer.spool.table import Totals
 
 __all__ = ["adopt", "spools"]
 
@@ -62,21 +66,38 @@ def _found(folder: Path) -> list[Path]:
 def _summary(path: Path) -> SpoolSummary:
     told = read_summary(path)
     try:
-        held = FileLock.take(lock_of(path))
-    except OSError:
+        counted = _Look(path).count()
+    except (OSError, SpoolError):
         return told
-    if held is None:
+    if counted is None:
         return told._replace(alive=True)
     # Nobody has it: what it told last is older than what it holds.
-    file = SpoolFile(path, durable=False)
-    try:
-        file.open()
-        counted, _ = file.run(table.totals)
-    except SpoolError:
-        return told
-    finally:
-        file.close()
-        held.release()
     return told._replace(
         events=counted.events, bytes=counted.size, oldest_recorded_at=counted.oldest
     )
+
+
+class _Look:
+    """A spool that is open for a moment."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock = threading.Lock()
+        self._held = FileLock(lock_of(path))
+        self._file = SpoolFile(path, durable=False)
+
+    def count(self) -> Totals | None:
+        """Return what is in it; None where somebody has it."""
+        with self.lock:
+            forks().add(self)
+            if not self._held.take():
+                return None
+            try:
+                self._file.open()
+                return self._file.run(table.totals)[0]
+            finally:
+                self._file.close()
+                self._held.release()
+
+    def forget_after_fork(self) -> None:
+        self._file.forget()
+        self._held.forget()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import sqlite3
-    import threading
+    from collections.abc import Callable
 
 __all__ = ["Forks", "forks", "keep_for_ever"]
 
-# A fork waits for transactions; not for a disk that hangs.
+# A fork waits for transactions and openings; not for a disk that hangs.
 _PATIENCE_S: Final = 1.0
 
 _immortal: list[sqlite3.Connection] = []
@@ -36,7 +37,9 @@ class Forks:
 
     def __init__(self) -> None:
         self._spools: weakref.WeakSet[_Forgetting] = weakref.WeakSet()
-        self._held: list[threading.Lock] = []
+        # Reentrant, because a signal handler may fork.
+        self._lock = threading.RLock()
+        self._releases: list[Callable[[], None]] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._before,
@@ -45,20 +48,29 @@ class Forks:
             )
 
     def add(self, spool: _Forgetting) -> None:
-        """Take care of a spool, as long as it exists."""
-        self._spools.add(spool)
+        """
+        Take care of a spool, as long as it exists. Waits while the process forks.
+
+        Before its files are opened, and with its lock held until they are: a fork that
+        does not see the spool yet is over before there is anything to inherit.
+        """
+        with self._lock:
+            self._spools.add(spool)
 
     def _before(self) -> None:
+        self._lock.acquire()
+        self._releases.append(self._lock.release)
         for spool in tuple(self._spools):
             if spool.lock.acquire(timeout=_PATIENCE_S):
-                self._held.append(spool.lock)
+                self._releases.append(spool.lock.release)
 
     def _after(self) -> None:
-        while self._held:
-            self._held.pop().release()
+        while self._releases:
+            self._releases.pop()()
 
     def _forked(self) -> None:
-        self._held.clear()
+        self._lock = threading.RLock()
+        self._releases.clear()
         for spool in tuple(self._spools):
             with contextlib.suppress(Exception):
                 spool.forget_after_fork()

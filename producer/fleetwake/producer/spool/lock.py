@@ -33,24 +33,23 @@ class FileLock:
     `forget` its copy.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = descriptor
+        self._descriptor: int | None = None
 
-    @classmethod
-    def take(cls, path: Path) -> FileLock | None:
+    def take(self) -> bool:
         """
         Take the lock if nobody has it. Makes the file where it is missing.
 
         Raises:
             OSError: the file can be neither opened nor made.
         """
-        descriptor = os.open(path, _FLAGS, 0o600)
+        self._descriptor = descriptor = os.open(self._path, _FLAGS, 0o600)
         # Between open and lock its last holder may have deleted the file.
-        if _lock(descriptor) and _is_at(descriptor, path):
-            return cls(path, descriptor)
-        os.close(descriptor)
-        return None
+        if _lock(descriptor) and _is_at(descriptor, self._path):
+            return True
+        self.forget()
+        return False
 
     def write(self, text: str) -> None:
         """Say who holds it."""

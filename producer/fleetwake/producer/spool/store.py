@@ -67,7 +67,6 @@ class Spool:
     def __init__(
         self,
         path: Path,
-        held: FileLock,
         *,
         producer_id: str,
         max_bytes: int | None,
@@ -84,7 +83,7 @@ class Spool:
         """When the oldest unsettled batch began, in microseconds."""
         self.unreadable = Unreadable(0, 0)
         """What was damaged and is given up."""
-        self._held = held
+        self._held = FileLock(lock_of(path))
         self._file = SpoolFile(path, durable=durable)
         self._max_bytes = max_bytes
         self._over: str | None = None
@@ -110,25 +109,18 @@ class Spool:
             SpoolError: the folder cannot be written; names it and the cause.
         """
         path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        spool = cls(path, producer_id=producer_id, max_bytes=max_bytes, durable=durable)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = FileLock.take(lock_of(path))
+            with spool.lock:
+                forks().add(spool)
+                spool._make()
         except OSError as error:
-            raise SpoolError(folder, problem(error)) from error
-        if held is None:
-            raise SpoolError(path, "another process took its lock: try again")
-        spool = cls(
-            path, held, producer_id=producer_id, max_bytes=max_bytes, durable=durable
-        )
-        try:
-            held.write(f"{os.getpid()}\n{producer_id}\n")
-            spool._file.make()
-        except (OSError, SpoolError) as error:
             spool.close()
-            if isinstance(error, SpoolError):
-                raise
             raise SpoolError(folder, problem(error)) from error
-        forks().add(spool)
+        except SpoolError:
+            spool.close()
+            raise
         return spool
 
     @classmethod
@@ -142,24 +134,15 @@ class Spool:
         Raises:
             SpoolError: it cannot be opened, or was written by a newer fleetwake.
         """
-        try:
-            held = FileLock.take(lock_of(path))
-        except OSError as error:
-            raise SpoolError(path, problem(error)) from error
-        if held is None:
-            return None
-        _, producer_id = owner_of(path)
-        spool = cls(path, held, producer_id=producer_id, max_bytes=None, durable=False)
-        try:
-            if not spool._open():
-                held.release(delete=True)
-                return None
-        except SpoolError:
-            spool._file.close()
-            held.release()
-            raise
-        forks().add(spool)
-        return spool
+        spool = cls(path, producer_id="", max_bytes=None, durable=False)
+        with spool.lock:
+            forks().add(spool)
+            try:
+                return spool if spool._open() else None
+            except SpoolError:
+                spool._file.close()
+                spool._held.release()
+                raise
 
     def append(self, records: Sequence[Spooled]) -> Batch:
         """
@@ -307,18 +290,28 @@ class Spool:
 
         Called by itself in every child that Python forks; harmless a second time.
         """
+        self.lock = threading.Lock()
         if self._over is None:
             self._over = "it belongs to the process that forked this one"
-            self.lock = threading.Lock()
             self._file.forget()
             self._held.forget()
 
+    def _make(self) -> None:
+        if not self._held.take():
+            raise SpoolError(self.path, "another process took its lock: try again")
+        self._held.write(f"{os.getpid()}\n{self.producer_id}\n")
+        self._file.make()
+
     def _open(self) -> bool:
-        """Open what a process left; False if there is nothing."""
+        """Open what a process left; False if there is nothing, or somebody has it."""
         try:
+            if not self._held.take():
+                return False
             repair.complete(self.path)
             if not self.path.exists():
+                self._held.release(delete=True)
                 return False
+            _, self.producer_id = owner_of(self.path)
             if self.path.is_symlink() or not self.path.is_file():
                 raise SpoolError(self.path, "not a file")
         except OSError as error:
