@@ -238,6 +238,7 @@ async def test_up_status_down(cli: Cli) -> None:
         "archive",
         "loops",
         "metrics",
+        "notify",
     ]
     assert again.code == 1
 

@@ -83,10 +83,10 @@ def test_planted_loops_are_all_the_loops_there_are(seed: int) -> None:
     turns = {s for s, e in by_session.items() if longest_alternation(e) >= 6}
     planted = {loop.session_id: loop for loop in made.loops}
 
-    assert {s for s, x in planted.items() if x.rule == "identical_call"} == repeats
-    assert {s for s, x in planted.items() if x.rule == "alternating_calls"} == turns
+    assert {s for s, x in planted.items() if x.rule != "cycle"} == repeats
+    assert {s for s, x in planted.items() if x.rule == "cycle"} == turns
     for session_id, loop in planted.items():
-        find = longest_repeat if loop.rule == "identical_call" else longest_alternation
+        find = longest_alternation if loop.rule == "cycle" else longest_repeat
         assert loop.calls == find(by_session[session_id])
 
 

@@ -92,14 +92,16 @@ def test_a_failure_is_judged_as_one(fields, is_error):
 
 def test_a_message_has_a_digest_and_its_repeats():
     """But no preview: that is the payload's."""
+    text = "I am done. " * 30
+
     assert {
-        "text_digest": text_digest("no no no"),
-        "text_repeats": 3,
+        "text_digest": text_digest(text),
+        "text_repeats": 30,
         "digest_basis": "full",
         "fingerprint_version": FINGERPRINT_VERSION,
-        "payload": '{"text":"no no no"}',
-        "payload_chars": 19,
-    } == changes(CALL, Content(text="no no no"))
+        "payload": json.dumps({"text": text}, separators=(",", ":")),
+        "payload_chars": len(text) + 11,
+    } == changes(CALL, Content(text=text))
 
 
 def test_the_record_is_the_payload():

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import ValidationError
 
 from fleetwake.consumers.loops import service
+from fleetwake.consumers.loops.ruleset import RuleSet
 from fleetwake.consumers.loops.settings import LoopsSettings
 from fleetwake.consumers.runtime.service import EventBatch, PartitionStart, Record
 from fleetwake.schemas.codec import PackagedSchemas, decode_record
@@ -121,13 +121,13 @@ async def test_an_alert_is_published_beside_its_session_and_says_where_it_came_f
     assert record.partition == PARTITION
     assert record.key == f"s\x1f{log.alerts[0].alert_id}".encode()
     assert log.alerts[0] == LoopAlert(
-        alert_id="00b591d8-f680-5101-a614-38c0bbc48df5",
-        rule="identical_call",
+        alert_id="dd4edc66-1e00-508a-a010-813e66b6bd3e",
+        rule="exact_repeat",
         session_id="s",
         agent_id="agent",
         tool_name="grep",
         reason="`grep` was called 3 times in a row with the same arguments and the "
-        "same answer",
+        "same answer; nothing else was tried",
         count=3,
         first_event_id="event-0",
         last_event_id="event-2",
@@ -169,20 +169,28 @@ async def test_a_refused_flush_publishes_the_same_again():
     assert log.states == [("s", "open", "warning")]
 
 
-async def test_the_log_is_held_back_to_the_call_before_the_streak():
-    """What a rebuild must read again, and no more."""
+async def test_the_log_is_held_back_as_far_as_a_rule_remembers_and_not_much_further():
+    """What a rebuild must read again: the latest calls, however long a session is."""
     log = Log()
-    for digest in (8, 9):
-        log.append("tool.attempt", arguments_digest=digest, tool_call_id=f"{digest}")
-        log.append("tool.complete", tool_call_id=f"{digest}")
-    for _ in range(9):
-        log.append("model.response")
-    for _ in range(2):
-        log.call()
+    for digest in range(1_000):
+        log.call(arguments_digest=digest, outcome_digest=digest)
+    memory = RuleSet().memory
 
     held = await log.run()
 
-    assert held == 2
+    assert memory == 100
+    assert 1_000 - memory - 32 <= held <= 1_000 - memory
+
+
+async def test_an_open_episode_holds_the_log_back_to_before_it_was_opened():
+    """However long the loop is, a rebuild gives its alert the same id."""
+    log = Log()
+    for digest in range(500):
+        log.call(arguments_digest=digest, outcome_digest=digest)
+    for _ in range(500):
+        log.call()
+
+    assert 500 - RuleSet().memory - 32 <= await log.run() <= 500 - RuleSet().memory
 
 
 async def test_a_call_in_the_air_holds_the_log_back():
@@ -347,17 +355,11 @@ async def test_a_batch_without_events_changes_nothing():
 
 def test_the_service_is_made_of_the_environment(monkeypatch):
     """Its entry point needs no argument."""
-    monkeypatch.setenv("FLEETWAKE_LOOPS_IDENTICAL_WARNING", "4")
+    monkeypatch.setenv("FLEETWAKE_LOOPS_IDLE_S", "4")
 
     made = service()
 
     assert made.name == "loops"
     assert made.topics == (EVENTS,)
     assert not made.owns_dead_letters
-    assert LoopsSettings().identical == (4, 5)
-
-
-def test_thresholds_that_contradict_each_other_are_refused():
-    """A warning comes before it is critical."""
-    with pytest.raises(ValidationError, match="identical_warning is above"):
-        LoopsSettings(identical_warning=6)
+    assert LoopsSettings().idle_s == 4

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetwake.producer.adapters.mapping import REPAIRED
 from fleetwake.producer.content import ABSENT, plain_json, snapshot
+from fleetwake.producer.unknown_tool import is_unknown_tool
 from fleetwake.schemas.canonical import NO_JSON, parsed
 from fleetwake.schemas.event import AuditEvent
 from fleetwake.schemas.fingerprint import (
@@ -28,6 +29,8 @@ __all__ = ["enriched"]
 _AT: Final = {name: index for index, name in enumerate(AuditEvent._fields)}
 _EVENT_TYPE: Final = _AT["event_type"]
 _OUTCOME: Final = _AT["outcome"]
+_TOOL_NAME: Final = _AT["tool_name"]
+_ERROR_KIND: Final = _AT["error_kind"]
 _ERROR_MESSAGE: Final = _AT["error_message"]
 _ARGUMENTS_DIGEST: Final = _AT["arguments_digest"]
 _OUTCOME_DIGEST: Final = _AT["outcome_digest"]
@@ -65,7 +68,8 @@ def enriched(event: AuditEvent, content: Content, *, key: bytes = b"") -> AuditE
     Digests are of the whole values, keyed with `key` (at most 64 bytes) if it is not
     empty; previews are the first 200 code points of a text, or of an object's JSON.
     The outcome is the result, or else the error; numbers of a failure that are no
-    progress do not count (`fleetwake.schemas.fingerprint`). Nothing is redacted here.
+    progress do not count (`fleetwake.schemas.fingerprint`). The error_kind of a failed
+    call is `unknown_tool` if its error says so. Nothing is redacted here.
     """
     arguments, result, error, text, record, basis, note = snapshot(content)
     fields: list[Any] = list(event)
@@ -131,6 +135,12 @@ def _fill_error(fields: list[Any], error: str, key: bytes) -> None:
         fields[_ERROR_MESSAGE] = error
     if fields[_ERROR_CLASS_DIGEST] is None:
         fields[_ERROR_CLASS_DIGEST] = error_class_digest(error, key=key)
+    if (
+        fields[_ERROR_KIND] is None
+        and fields[_EVENT_TYPE] == "tool.failure"
+        and is_unknown_tool(error, fields[_TOOL_NAME])
+    ):
+        fields[_ERROR_KIND] = "unknown_tool"
 
 
 def _fill_text(fields: list[Any], text: str, key: bytes) -> None:

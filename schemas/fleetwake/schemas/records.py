@@ -150,6 +150,8 @@ class Delivery:
     error: str | None = None
     attempted_at: int
     duration_ms: float = 0.0
+    state: str = ""
+    level: str = ""
 
 
 OtherRecord: TypeAlias = (

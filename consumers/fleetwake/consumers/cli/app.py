@@ -20,6 +20,8 @@ from fleetwake.consumers.cli.down import down
 from fleetwake.consumers.cli.exits import reported
 from fleetwake.consumers.cli.ingest import ingest
 from fleetwake.consumers.cli.logs import logs
+from fleetwake.consumers.cli.loops import loops
+from fleetwake.consumers.cli.notify import notify
 from fleetwake.consumers.cli.reset import reset
 from fleetwake.consumers.cli.run import run
 from fleetwake.consumers.cli.status import status
@@ -84,6 +86,8 @@ for _panel, _commands in _COMMANDS.items():
         app.command(_name, help=_command.help, rich_help_panel=_panel)(
             _command.function
         )
+app.add_typer(loops, name="loops", rich_help_panel="Parts")
+app.add_typer(notify, name="notify", rich_help_panel="Parts")
 
 
 def _show_version(show: bool) -> None:

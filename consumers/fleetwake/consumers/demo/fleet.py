@@ -144,21 +144,23 @@ def _healthy(random: Random, session: Session) -> None:
 def _looping(random: Random, session: Session) -> PlantedLoop:
     """Make one call again and again; the answer does not change."""
     _work(random, session, 3)
-    return _repeat(random, session, Answer(words(random, random.randint(20, 400))))
+    answer = Answer(words(random, random.randint(20, 400)))
+    return _repeat(random, session, answer, "exact_repeat")
 
 
 def _failing(random: Random, session: Session) -> PlantedLoop:
     """Make one call again and again; the error does not change."""
     _work(random, session, 2)
     error_type, error_kind, text = random.choice(_OUTAGES)
-    return _repeat(random, session, Answer(text, error_type, error_kind))
+    answer = Answer(text, error_type, error_kind)
+    return _repeat(random, session, answer, "exact_repeat_error")
 
 
-def _repeat(random: Random, session: Session, answer: Answer) -> PlantedLoop:
+def _repeat(random: Random, session: Session, answer: Answer, rule: str) -> PlantedLoop:
     call, calls = _call(random, session), random.randint(6, 14)
     for _ in range(calls):
         session.call(call, answer)
-    return PlantedLoop(session.session_id, "identical_call", calls)
+    return PlantedLoop(session.session_id, rule, calls)
 
 
 def _alternating(random: Random, session: Session) -> PlantedLoop:
@@ -172,7 +174,7 @@ def _alternating(random: Random, session: Session) -> PlantedLoop:
     for _ in range(laps):
         for call, answer in pair:
             session.call(call, answer)
-    return PlantedLoop(session.session_id, "alternating_calls", 2 * laps)
+    return PlantedLoop(session.session_id, "cycle", 2 * laps)
 
 
 def _polling(random: Random, session: Session) -> None:

@@ -24,7 +24,7 @@ _MAX_NAME_CHARS: Final = 256
 
 def to_alert(finding: Finding, last: Row, partition: int) -> LoopAlert:
     """Make the alert of a change that `last`, an event of `partition`, brought."""
-    rule, first = finding.rule, finding.first.row
+    rule, first = finding.rule, finding.first
     identity = f"{rule.name}|{rule.version}|{first.session_id}|{first.event_id}"
     return LoopAlert(
         alert_id=str(uuid5(_NAMESPACE, identity)),
@@ -43,6 +43,7 @@ def to_alert(finding: Finding, last: Row, partition: int) -> LoopAlert:
         last_occurred_at=last.occurred_at,
         source_partition=partition,
         source_offset=last.offset,
+        attributes={} if finding.mode == "enforce" else {"mode": finding.mode},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleetwake.consumers.loops.processor import PartitionLoops
+from fleetwake.consumers.loops.rules_source import RulesSource
 from fleetwake.consumers.runtime.service import FlushPolicy
 from fleetwake.schemas.topics import EVENTS
 
@@ -26,7 +27,8 @@ class Loops:
 
     def __init__(self, settings: LoopsSettings) -> None:
         self._settings = settings
+        self._rules = RulesSource(settings.rules)
 
     async def open(self, start: PartitionStart, /) -> PartitionLoops:
         """Make an empty processor: what it needs is replayed from the log."""
-        return PartitionLoops(start, self._settings)
+        return PartitionLoops(start, self._settings, self._rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
-__all__ = ["ALERTS", "DUPLICATES", "FORGOTTEN", "UNUSABLE"]
+__all__ = ["ALERTS", "DUPLICATES", "FORGOTTEN", "RULES_READ", "UNUSABLE"]
 
 ALERTS = Counter(
     "fleetwake_loops_alerts_total",
@@ -18,6 +18,11 @@ FORGOTTEN = Counter(
     "fleetwake_loops_sessions_forgotten_total",
     "Sessions dropped because they were idle, or because there were too many.",
     ["why"],
+)
+RULES_READ = Counter(
+    "fleetwake_loops_rules_read_total",
+    "Times that a changed rules file was read: taken, or refused (the rules stay).",
+    ["result"],
 )
 UNUSABLE = Counter(
     "fleetwake_loops_unusable_events_total",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from fleetwake.consumers.loops import metrics
 from fleetwake.consumers.loops.alerts import to_alert, to_record
 from fleetwake.consumers.loops.rows import END, rows_of
+from fleetwake.consumers.loops.rules_source import RulesSource
 from fleetwake.consumers.loops.session import Session
 
 if TYPE_CHECKING:
@@ -35,7 +36,14 @@ class PartitionLoops:
     `max_sessions`, and a broker whose clock steps back by more than `idle_s`.
     """
 
-    def __init__(self, start: PartitionStart, settings: LoopsSettings) -> None:
+    def __init__(
+        self,
+        start: PartitionStart,
+        settings: LoopsSettings,
+        source: RulesSource | None = None,
+    ) -> None:
+        self._source = source or RulesSource(settings.rules)
+        self._rules = self._source.rules
         self._partition = start.partition
         self._publisher = start.publisher
         self._settings = settings
@@ -55,6 +63,7 @@ class PartitionLoops:
 
     def process(self, batch: EventBatch, /) -> None:
         """Show every event to its session; findings of a replay are not told again."""
+        self._adopt()
         duplicates = 0
         for row in rows_of(batch):
             session = self._session(row, muted=batch.replayed)
@@ -89,6 +98,15 @@ class PartitionLoops:
             del self._pending[: len(telling)]
         return self._oldest_needed()
 
+    def _adopt(self) -> None:
+        """Go on by the rules that the file has now."""
+        rules = self._source.poll()
+        if rules is self._rules:
+            return
+        self._rules = rules
+        for session in self._sessions.values():
+            session.adopt(rules)
+
     def _session(self, row: Row, *, muted: bool) -> Session:
         """Find the session of `row`; one that was idle for too long starts anew."""
         session = self._sessions.get(row.session_id)
@@ -96,7 +114,7 @@ class PartitionLoops:
             if not self._is_idle(session, row):
                 return session
             self._drop(session, "idle", muted=muted)
-        session = self._sessions[row.session_id] = Session(row, self._settings)
+        session = self._sessions[row.session_id] = Session(row, self._rules)
         heapq.heappush(self._holds, (row.offset, next(self._serial), session))
         return session
 

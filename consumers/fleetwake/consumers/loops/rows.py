@@ -15,14 +15,31 @@ if TYPE_CHECKING:
 
     from fleetwake.consumers.runtime.service import EventBatch
 
-__all__ = ["ANSWER", "ASK", "END", "FAILURE", "NOT_RUN", "RESET", "Row", "rows_of"]
+__all__ = [
+    "ANSWER",
+    "ASK",
+    "CONDENSED",
+    "END",
+    "FAILURE",
+    "MESSAGE",
+    "NOT_RUN",
+    "RESPONSE",
+    "TURN",
+    "USER",
+    "Row",
+    "rows_of",
+]
 
 ASK: Final = 0
 ANSWER: Final = 1
 FAILURE: Final = 2
 NOT_RUN: Final = 3
-RESET: Final = 4
-END: Final = 5
+USER: Final = 4
+TURN: Final = 5
+END: Final = 6
+CONDENSED: Final = 7
+MESSAGE: Final = 8
+RESPONSE: Final = 9
 
 # A confirmation is a pause of a call, and the first that some sources tell of it.
 # Not here: tool.persistence_failed speaks of the record of a call, never of a new one.
@@ -35,9 +52,12 @@ _KINDS: Final = {
     "tool.failure": FAILURE,
     "tool.blocked": NOT_RUN,
     "tool.invalidated": NOT_RUN,
-    "user.input": RESET,
-    "turn.start": RESET,
+    "user.input": USER,
+    "turn.start": TURN,
     "session.end": END,
+    "context.condensed": CONDENSED,
+    "assistant.message": MESSAGE,
+    "model.response": RESPONSE,
 }
 _KIND_BY_INDEX: Final = tuple(_KINDS.values())
 _EVENT_TYPES: Final = pa.array(list(_KINDS), pa.string())
@@ -62,6 +82,11 @@ class Row(NamedTuple):
     arguments_digest: int | None
     outcome: str
     outcome_digest: int | None
+    result_chars: int | None
+    error_kind: str | None
+    error_class_digest: int | None
+    text_digest: int | None
+    text_repeats: int | None
     digest_basis: str | None
     fingerprint_version: int | None
     offset: int

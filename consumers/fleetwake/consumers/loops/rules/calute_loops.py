@@ -14,13 +14,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from fleetwake.consumers.loops.calute import LoopDetector, LoopEvent, LoopSeverity
-from fleetwake.consumers.loops.rules.rule import Level, Rule, named
+from fleetwake.consumers.loops.rules.rule import Level, Limit, Rule, named
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from fleetwake.consumers.loops.calls import Call
-    from fleetwake.consumers.loops.rules.rule import Finding
+    from fleetwake.consumers.loops.rules.rule import Findings
 
 __all__ = ["CaluteLoops"]
 
@@ -42,16 +42,16 @@ class CaluteLoops(Rule):
     version = 1
 
     def __init__(self, offset: int) -> None:
-        super().__init__(offset)
+        super().__init__(offset, Limit(warning=0))
         self._turns: OrderedDict[str | None, _Turn] = OrderedDict()
         self._raised_by: _Turn | None = None
 
-    def called(self, call: Call) -> Finding | None:
+    def called(self, call: Call) -> Findings:
         """Ask the detector of the call's turn."""
         turn = self._turn(call)
         event = turn.take(call)
         if event.severity is LoopSeverity.OK:
-            return self._resolve() if turn is self._raised_by else None
+            return self._resolve() if turn is self._raised_by else ()
         self._raised_by = self._raised_by or turn
         return self._raise(
             _LEVELS[event.severity],
@@ -61,17 +61,13 @@ class CaluteLoops(Rule):
             preview=event.pattern == "same_call" and turn.is_preview,
         )
 
-    def answered(self, call: Call) -> None:
-        """Do nothing: Calute's detector sees no answers."""
-
-    def reset(self, offset: int) -> Finding | None:
+    def reset(self, offset: int) -> Findings:
         """Forget all turns."""
         self._turns.clear()
-        self.needed = offset
-        return self._resolve()
+        return super().reset(offset)
 
     def _turn(self, call: Call) -> _Turn:
-        name = call.row.turn_id
+        name = call.turn_id
         turn = self._turns.get(name)
         if turn is None:
             turn = self._turns[name] = _Turn(call)
@@ -84,7 +80,7 @@ class CaluteLoops(Rule):
         self._turns.move_to_end(name)
         return turn
 
-    def _resolve(self) -> Finding | None:
+    def _resolve(self) -> Findings:
         self._raised_by = None
         return super()._resolve()
 
@@ -105,11 +101,11 @@ class _Turn:
         if call.key is None or call.key != self.last.key:
             self._same, self.is_preview = call, False
         self.is_preview |= call.is_preview
-        if call.row.tool_name == self.last.row.tool_name:
+        if call.tool_name == self.last.tool_name:
             self._pair = call
         self.last = call
         arguments: Hashable = object() if call.key is None else call.key
-        return self._detector.record(call.row.tool_name or "", arguments)
+        return self._detector.record(call.tool_name or "", arguments)
 
     def first_of(self, pattern: str) -> Call:
         """Return the first call of a pattern that the last call is in."""

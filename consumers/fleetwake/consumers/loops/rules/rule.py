@@ -4,95 +4,162 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import (
+    TYPE_CHECKING,
+    ClassVar,
+    Final,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+)
+
+from fleetwake.consumers.loops.limits import Level, Limit
+from fleetwake.consumers.loops.rows import TURN, USER
 
 if TYPE_CHECKING:
-    from fleetwake.consumers.loops.calls import Answer, Call
+    from fleetwake.consumers.loops.calls import Call
+    from fleetwake.consumers.loops.limits import Mode
+    from fleetwake.consumers.loops.rows import Row
 
-__all__ = ["AnswerRun", "Finding", "Level", "Rule", "Thresholds", "named"]
+__all__ = [
+    "Finding",
+    "Findings",
+    "Level",
+    "Limit",
+    "Origin",
+    "Rule",
+    "RuleId",
+    "Watch",
+    "named",
+]
 
 _MAX_NAME_CHARS: Final = 80
 
 
-class Level(IntEnum):
-    """How bad it is; the names in lower case are those of `LoopAlert.level`."""
+class RuleId(Protocol):
+    """What an alert says of its rule."""
 
-    NONE = 0
-    WARNING = 1
-    CRITICAL = 2
+    @property
+    def name(self) -> str:
+        """Of the rule; part of alert ids."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised when the rule would answer differently; part of alert ids."""
+        ...
 
 
-class Thresholds(NamedTuple):
-    """From which count on a repetition has which level."""
+class Origin(Protocol):
+    """What an alert says of an episode's first event: a row or a call."""
 
-    warning: int
-    critical: int
+    @property
+    def session_id(self) -> str:
+        """Whose event."""
+        ...
 
-    def level(self, count: int) -> Level:
-        """Judge a count."""
-        if count < self.warning:
-            return Level.NONE
-        return Level.CRITICAL if count >= self.critical else Level.WARNING
+    @property
+    def event_id(self) -> str:
+        """Which event; part of alert ids."""
+        ...
+
+    @property
+    def occurred_at(self) -> int:
+        """When, in microseconds since the epoch."""
+        ...
+
+    @property
+    def agent_id(self) -> str | None:
+        """Of which agent."""
+        ...
+
+    @property
+    def tool_name(self) -> str | None:
+        """Of which tool."""
+        ...
 
 
 class Finding(NamedTuple):
     """A change of an episode, which becomes one LoopAlert record."""
 
-    rule: type[Rule]
+    rule: RuleId
     state: str
     level: Level
-    first: Call
+    first: Origin
     repeats: int
     reason: str
+    mode: Mode = "enforce"
+
+
+Findings: TypeAlias = "tuple[Finding, ...]"
 
 
 @dataclass(slots=True)
 class _Episode:
     level: Level
-    first: Call
+    first: Origin
     repeats: int
     reason: str
 
 
-class Rule(ABC):
+class Watch(ABC):
     """
-    Watches one session for one pattern.
+    Watches one session.
 
-    `called` and `answered` see every call once, in the session's order; both return
-    what changed. `needed` is an offset: reading the session from there on builds the
-    present state again, whatever stood before. For that it lies one call before the
-    pattern, so that the reader sees where the pattern began.
+    `called` sees every call when it is placed, `answered` every one that was answered,
+    when it is to be judged (`fleetwake.consumers.loops.calls`); `heard` sees
+    every other row: what the assistant said, a condensed context, the user's input, a
+    new turn. All return what changed. `needed` is an offset: reading the session from
+    there on builds the present state again, whatever stood before.
     """
 
-    __slots__ = ("_episode", "needed")
-
-    name: ClassVar[str]
-    version: ClassVar[int]
-    """Raised when the rule would answer differently: it is part of alert ids."""
+    __slots__ = ("needed",)
 
     def __init__(self, offset: int) -> None:
         self.needed = offset
-        self._episode: _Episode | None = None
 
-    @abstractmethod
-    def called(self, call: Call) -> Finding | None:
+    def called(self, call: Call) -> Findings:  # noqa: ARG002
         """Take the next call, not yet answered."""
+        return ()
 
-    @abstractmethod
-    def answered(self, call: Call) -> Finding | None:
+    def answered(self, call: Call) -> Findings:  # noqa: ARG002
         """Take the answer of a call that was taken before."""
+        return ()
+
+    def heard(self, row: Row) -> Findings:
+        """Take what is no call; the user and a new turn start anew."""
+        return self.reset(row.offset) if row.kind in (USER, TURN) else ()
 
     @abstractmethod
-    def reset(self, offset: int) -> Finding | None:
+    def reset(self, offset: int) -> Findings:
         """Start anew at `offset`: what came before explains nothing any more."""
 
+
+class Rule(Watch):
+    """One rule with episodes of its own, one at a time."""
+
+    __slots__ = ("_episode", "limit")
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    def __init__(self, offset: int, limit: Limit) -> None:
+        super().__init__(offset)
+        self.limit = limit
+        """May be replaced at any time: the rules file was changed."""
+        self._episode: _Episode | None = None
+
+    def reset(self, offset: int) -> Findings:
+        """Close the episode."""
+        self.needed = offset
+        return self._resolve()
+
     def _raise(
-        self, level: Level, first: Call, repeats: int, reason: str, *, preview: bool
-    ) -> Finding | None:
-        """Open or escalate the episode; None where its level stays."""
+        self, level: Level, first: Origin, repeats: int, reason: str, *, preview: bool
+    ) -> Findings:
+        """Open or escalate the episode; nothing where its level stays."""
         if preview:
-            # A cut preview says that two calls look alike, not that they are equal.
+            # A cut preview says that two texts look alike, not that they are equal.
             level = min(level, Level.WARNING)
         episode = self._episode
         if episode is None:
@@ -100,76 +167,32 @@ class Rule(ABC):
             return self._finding("open", episode)
         episode.repeats = max(episode.repeats, repeats)
         if level <= episode.level:
-            return None
+            return ()
         episode.level, episode.reason = level, reason
         return self._finding("escalated", episode)
 
-    def _resolve(self) -> Finding | None:
+    def _resolve(self) -> Findings:
         """Close the episode, if there is one."""
         episode, self._episode = self._episode, None
-        return self._finding("resolved", episode) if episode else None
+        return self._finding("resolved", episode) if episode else ()
 
-    def _finding(self, state: str, episode: _Episode) -> Finding:
-        return Finding(
-            type(self),
-            state,
-            episode.level,
-            episode.first,
-            episode.repeats,
-            episode.reason,
+    def _finding(self, state: str, episode: _Episode) -> Findings:
+        return (
+            Finding(
+                type(self),
+                state,
+                episode.level,
+                episode.first,
+                episode.repeats,
+                episode.reason,
+                self.limit.mode,
+            ),
         )
 
 
-class AnswerRun:
-    """
-    How many calls in a row had the same answer, from `first` on.
-
-    Made with the first call of a pattern, which may have been answered already.
-    """
-
-    __slots__ = ("answer", "first", "has_varied", "length")
-
-    def __init__(self, first: Call) -> None:
-        self.answer: Answer = None
-        self.length = 0
-        self.first = first
-        self.has_varied = False
-        if first.is_answered:
-            self.add(first)
-
-    def add(self, call: Call) -> None:
-        """
-        Take the next answer.
-
-        A call that did not run has the answer of the one before (docs/loops.md). An
-        answer that is not known is equal to none.
-        """
-        answer = call.answer
-        if self.length and answer and "not run" in (answer, self.answer):
-            self.length += 1
-            if self.answer == "not run":
-                self.answer = answer
-        elif answer and answer == self.answer:
-            self.length += 1
-        else:
-            self.has_varied |= bool(self.length and answer)
-            self.answer = answer
-            self.first = call
-            self.length = 1 if answer else 0
-
-    @property
-    def in_words(self) -> str:
-        """The answer, as the end of a sentence."""
-        if self.answer == "failed":
-            return "and failed each time"
-        if self.answer == "not run":
-            return "and was blocked each time"
-        return "and the same answer"
-
-
-def named(call: Call) -> str:
+def named(call: Origin) -> str:
     """The tool of a call, for humans: names come from agents and are hostile text."""
-    name = call.row.tool_name or "a tool without a name"
+    name = call.tool_name or "a tool without a name"
     shown = "".join(char for char in name[:1000] if char.isprintable())
     if len(shown) > _MAX_NAME_CHARS:
         shown = shown[: _MAX_NAME_CHARS - 1] + "…"

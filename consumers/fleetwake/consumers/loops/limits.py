@@ -1,0 +1,106 @@
+"""From which count on a repetition is told, and how: resolved for one tool."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from fleetwake.consumers.loops.tools import ToolClass
+
+__all__ = [
+    "ERROR_GAP",
+    "LINGER",
+    "LONGEST_PERIOD",
+    "MIN_BLIND_LAPS",
+    "NEVER",
+    "WINDOW",
+    "Level",
+    "Limit",
+    "Mode",
+    "ToolLimits",
+]
+
+WINDOW: Final = 20
+"""Calls that the rules of what is interleaved look back (docs/loops.md)."""
+LINGER: Final = 20
+"""Calls after which such a pattern is over if it does not come again."""
+ERROR_GAP: Final = 10
+"""Calls that may lie between one error of a tool and its next."""
+LONGEST_PERIOD: Final = 5
+MIN_BLIND_LAPS: Final = 5
+"""Of a cycle whose answers are not known, however long its period is."""
+
+Mode: TypeAlias = Literal["off", "shadow", "warn", "enforce"]
+
+NEVER: Final = 2**31
+"""No count reaches it."""
+
+
+class Level(IntEnum):
+    """How bad it is; the names in lower case are those of `LoopAlert.level`."""
+
+    NONE = 0
+    WARNING = 1
+    CRITICAL = 2
+
+
+class Limit(NamedTuple):
+    """Counts at which a rule warns and is critical, and whom it tells."""
+
+    warning: int
+    critical: int = NEVER
+    mode: Mode = "enforce"
+
+    def level(self, count: int) -> Level:
+        """Judge a count. Mode `warn` never is critical, `off` never anything."""
+        if count < self.warning or self.mode == "off":
+            return Level.NONE
+        if count < self.critical or self.mode == "warn":
+            return Level.WARNING
+        return Level.CRITICAL
+
+    def doubled(self) -> Limit:
+        """Return what applies to a tool that repeats for good."""
+        return self._replace(warning=2 * self.warning, critical=2 * self.critical)
+
+
+class ToolLimits:
+    """
+    What applies to the calls of one tool by one agent.
+
+    `tool_mark` is a 64-bit number of the tool's name: a key of a call is made of it
+    and of its arguments' digest.
+    """
+
+    __slots__ = (
+        "agent_id",
+        "cycle",
+        "cycle_args",
+        "error_streak",
+        "exact_args",
+        "exact_repeat",
+        "exact_repeat_error",
+        "interleaved",
+        "no_progress",
+        "same_error",
+        "tool_class",
+        "tool_mark",
+        "tool_name",
+        "unknown_tool",
+    )
+
+    agent_id: str | None
+    tool_name: str | None
+    tool_class: ToolClass
+    tool_mark: int
+    exact_repeat: Limit
+    exact_repeat_error: Limit
+    exact_args: Limit
+    same_error: Limit
+    error_streak: Limit
+    unknown_tool: Limit
+    cycle: Limit
+    cycle_args: Limit
+    interleaved: Limit
+    no_progress: Limit

@@ -1,0 +1,94 @@
+"""The notify service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fleetwake.consumers.notify.log import DeliveryLog
+from fleetwake.consumers.notify.processor import PartitionNotify
+from fleetwake.consumers.notify.sender import Sender
+from fleetwake.consumers.notify.sinks import make_sink
+from fleetwake.consumers.runtime.service import FlushPolicy
+from fleetwake.schemas.topics import ALERTS
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from fleetwake.consumers.notify.settings import NotifySettings
+    from fleetwake.consumers.runtime.decode import Schemas
+    from fleetwake.consumers.runtime.service import PartitionStart
+
+__all__ = ["Notify"]
+
+_log = structlog.get_logger("fleetwake.notify")
+
+
+class Notify:
+    """
+    Makes the processors, and runs the sinks; see the package for what is promised.
+
+    The sinks are shared by all partitions of a process: their pace is the process's.
+
+    Raises:
+        ConfigurationError: a sink cannot be used.
+    """
+
+    name = "notify"
+    topics = (ALERTS,)
+    # An alert waits for nothing: a flush gives it to the queues.
+    flush_policy = FlushPolicy(max_age_s=0.0)
+    owns_dead_letters = False
+
+    def __init__(self, settings: NotifySettings, schemas: Schemas) -> None:
+        self._settings = settings
+        self._schemas = schemas
+        self._sinks = {name: make_sink(name, settings) for name in settings.sinks}
+        self._senders: list[Sender] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self, start: PartitionStart, /) -> PartitionNotify:
+        """
+        Make a processor that knows what was told of this partition.
+
+        Raises:
+            RetriableError: a topic or a schema cannot be read now.
+        """
+        if not self._tasks:
+            self._start_sinks(start)
+        processor = PartitionNotify(
+            start,
+            self._senders,
+            self._schemas,
+            self._settings.remembered_max,
+            self._check,
+        )
+        await processor.restore()
+        return processor
+
+    def _start_sinks(self, start: PartitionStart) -> None:
+        """They live as long as the event loop, which the runtime ends with us."""
+        log = DeliveryLog()
+        self._run(log.run(start.publisher))
+        for name, sink in self._sinks.items():
+            sender = Sender(name, sink, self._settings, log)
+            self._senders.append(sender)
+            self._run(sender.run())
+            self._run(sender.run_resending())
+        if not self._sinks:
+            _log.warning("sinks.none", why="no [notify.sinks]: alerts are told nobody")
+
+    def _run(self, running: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(running))
+
+    def _check(self) -> None:
+        """
+        Fail if a task has, which is a fault of ours.
+
+        Then the process ends, and the next one tells what this one did not.
+        """
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                task.result()

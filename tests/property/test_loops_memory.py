@@ -1,0 +1,181 @@
+"""A session reads no more again than it needs, and goes on as if nothing had been."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from fleetwake.consumers.loops.rows import (
+    ANSWER,
+    ASK,
+    CONDENSED,
+    FAILURE,
+    MESSAGE,
+    NOT_RUN,
+    USER,
+    Row,
+)
+from fleetwake.consumers.loops.ruleset import RuleSet
+from fleetwake.consumers.loops.session import Session
+
+TOOLS = ["grep", "get_status", "bash", "edit", "think"]
+EXPLORING = RuleSet(
+    rules={
+        "interleaved": {"mode": "shadow"},
+        "exact_repeat": {"warning": 4},
+        "same_error": {"warning": 3},
+        "error_streak": {"warning": 5},
+    },
+    tools={"get_status": (None, {"cycle": {"mode": "off"}})},
+)
+RULES = [RuleSet(), RuleSet("strict"), EXPLORING]
+
+
+def row(kind, offset, **fields):
+    return Row(
+        **dict.fromkeys(Row._fields)
+        | {
+            "kind": kind,
+            "session_id": "s",
+            "producer_id": "p",
+            "sequence": 0,
+            "event_id": f"e{offset}",
+            "occurred_at": offset,
+            "outcome": "unknown",
+            "fingerprint_version": 1,
+            "offset": offset,
+            "timestamp_ms": 0,
+        }
+        | fields
+    )
+
+
+def script_of(seed):
+    """
+    Make the rows of a session from a number.
+
+    Phases: each draws its calls from a few, with now and then a new one. Calls
+    overlap, are answered late or never, are blocked, and come in rounds.
+    """
+    rows, waiting = [], []
+    random = Random(seed)
+    for _ in range(random.randint(1, 6)):
+        keys = [
+            (
+                random.choice(TOOLS),
+                random.randint(1, 3),
+                random.choice([5, 7, 7, 8, None, "varies"]),
+                random.choice([ANSWER, ANSWER, ANSWER, FAILURE, NOT_RUN]),
+            )
+            for _ in range(random.randint(1, 5))
+        ]
+        in_turn = random.random() < 0.4
+        novelty = random.choice([0, 0, 0.1, 0.5, 1])
+        overlap = random.choice([0, 0, 0, 0.3])
+        silent = random.choice([0, 0, 0, 0, 1])
+        chatter = random.choice([0, 0, 0.02, 0.3])
+        rounds = random.random() < 0.2
+        for step in range(random.randint(1, 90)):
+            at = len(rows)
+            if random.random() < chatter:
+                kind = random.choice([MESSAGE, MESSAGE, CONDENSED, USER])
+                said = {"text_digest": 1, "text_repeats": random.choice([1, 1, 9])}
+                rows.append(row(kind, at, **said))
+                continue
+            tool, arguments, answer, kind = (
+                keys[step % len(keys)] if in_turn else random.choice(keys)
+            )
+            if random.random() < novelty:
+                tool, arguments, kind = random.choice(TOOLS), 1000 + at, ANSWER
+            to = at if answer == "varies" else answer
+            name = f"c{at}"
+            fields = {
+                "tool_name": tool,
+                "tool_call_id": name,
+                "round_id": f"r{step // 3}" if rounds else None,
+                "digest_basis": "preview" if random.random() < 0.01 else "full",
+            }
+            answered = fields | {
+                "outcome_digest": to,
+                "result_chars": 0 if to == 5 else 9,
+                "error_class_digest": to if kind == FAILURE else None,
+                "error_kind": "unknown_tool" if kind == FAILURE and to == 8 else None,
+            }
+            rows.append(row(ASK, at, arguments_digest=arguments, **fields))
+            if silent:
+                continue
+            if random.random() < overlap:
+                waiting.append((kind, answered))
+            else:
+                rows.append(row(kind, len(rows), **answered))
+            if waiting and (len(waiting) > 3 or random.random() < 0.3):
+                late = waiting.pop(random.randrange(len(waiting)))
+                rows.append(row(late[0], len(rows), **late[1]))
+    return rows
+
+
+def told(finding):
+    return (
+        finding.rule.name,
+        finding.state,
+        finding.level,
+        finding.first.event_id,
+        finding.repeats,
+        finding.reason,
+        finding.mode,
+    )
+
+
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS, st.sampled_from(RULES))
+def test_a_session_is_built_again_from_what_it_needs(seed, rules):
+    """From that offset or any before it, every later finding is the same."""
+    script, random = script_of(seed), Random(seed)
+    session = Session(script[0], rules)
+    found, needed = [], []
+    for one in script:
+        found.append([told(finding) for finding in session.take(one)])
+        needed.append(session.needed)
+    event(f"findings: {min(sum(map(len, found)), 8)}")
+    for _ in range(6):
+        crash = random.randrange(len(script))
+        first = random.choice([needed[crash], random.randint(0, needed[crash])])
+        again = Session(script[first], rules)
+        for one in script[first : crash + 1]:
+            again.take(one)
+        rest = [
+            [told(finding) for finding in again.take(one)]
+            for one in script[crash + 1 :]
+        ]
+
+        assert found[crash + 1 :] == rest
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEEDS, st.sampled_from(RULES))
+def test_each_episode_opens_once_and_resolves_at_last(seed, rules):
+    """Open, perhaps escalated, resolved: never twice, never for good."""
+    script = script_of(seed)
+    session = Session(script[0], rules)
+    states = {}
+    found = [finding for one in script for finding in session.take(one)]
+    for finding in [*found, *session.reset(len(script))]:
+        name = finding.rule.name, finding.first.event_id
+        before = states.get(name)
+        states[name] = finding.state
+
+        assert (
+            before
+            in {
+                "open": (None,),
+                "escalated": ("open", "escalated"),
+                "resolved": ("open", "escalated"),
+            }[finding.state]
+        )
+        assert finding.level > 0
+    assert {"resolved"} >= set(states.values())
