@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import random
+import signal
 import socket
 import uuid
 import warnings
@@ -34,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="embedded|testcontainers|HOST:PORT",
         help="the Kafka of the tests; KAFKA_BOOTSTRAP_SERVERS goes before it",
     )
+
+
+def pytest_configure() -> None:
+    """A job in the background ignores Ctrl-C, and so would all that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
