@@ -60,10 +60,13 @@ def spools_in(folder: Path) -> list[SpoolSummary]:
 
 async def drain(folder: Path, kafka: KafkaSettings) -> None:
     """Start an agent that adopts what the dead have left, until nothing is left."""
-    agent = Agent.start(folder, kafka, "drain", count=6_000, per_s=100)
+    agent = Agent.start(folder, kafka, "drain", count=30_000, per_s=100)
     await until_async(lambda: agent.statistics().get("acknowledged"))
     own = {agent.process.pid}
-    await until_async(lambda: {one.pid for one in spools_in(folder)} <= own, 60)
+    # One spool after the other, two or three seconds each.
+    await until_async(
+        lambda: {one.pid for one in spools_in(folder)} <= own, 30 + 5 * KILLS
+    )
     agent.process.terminate()
     await asyncio.to_thread(agent.process.wait)
 
