@@ -6,8 +6,8 @@ Tools are called that do not exist, whatever their names and arguments.
 An agent that invents tools does not learn from being told (OpenClaw is critical at 10
 for one name). Calls sent side by side in one round count once.
 
-Not caught: sources that tell the error as text only (`error_kind` is not
-`unknown_tool`); those are `same_error`.
+Not caught: errors that neither have the kind `unknown_tool` nor say so in words that
+the producer knows (`fleetwake.producer.unknown_tool`); those are `same_error`.
 """
 
 from __future__ import annotations
