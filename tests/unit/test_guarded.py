@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from tests.samples import event, varint
+from tests.samples import KnownSchemas, event, varint
 
 from fleetwake.schemas import columnar, guarded
 from fleetwake.schemas.arrow import to_arrow
-from fleetwake.schemas.codec import PackagedSchemas, decode, encode
+from fleetwake.schemas.codec import (
+    PackagedSchemas,
+    confluent_header,
+    decode,
+    encode,
+    schema_of,
+)
 from fleetwake.schemas.columnar import decode_batch
+from fleetwake.schemas.event import AuditEvent
 
 pytestmark = pytest.mark.skipif(
     not guarded.IS_INSTALLED, reason="needs the extra `fast`"
@@ -32,6 +39,32 @@ def test_a_bad_record_does_not_slow_down_the_good(monkeypatch):
 
     assert decoded.events.num_rows == 9_999
     assert len(slow) <= columnar._BISECT_ROWS
+
+
+@pytest.mark.parametrize("neighbours", [1, 2, 7])
+def test_a_record_cannot_swallow_its_neighbour(neighbours):
+    """A text that is as long as what comes behind it in a batch ends where it ends."""
+    body = encode(event(payload=None))
+    for swallowed in range(1, neighbours + 1):
+        size = swallowed * (10 + len(FRAME))
+        evil = body[:-1] + varint(1) + varint(size)
+        decoded = decode_batch([evil] + [FRAME] * neighbours, PACKAGED)
+
+        assert [0] == [at for at, _ in decoded.invalid]
+        assert neighbours == decoded.events.num_rows
+
+
+@pytest.mark.parametrize("framing", ["single-object", "confluent"])
+def test_records_of_both_framings_are_read_together(monkeypatch, framing):
+    """None of them is left to the reference, whatever its header is."""
+    slow = []
+    monkeypatch.setattr(columnar, "decode", lambda *_, **__: slow.append(1))
+    header = b"" if framing == "single-object" else confluent_header(1)
+    frames = [header + FRAME[10:] if header else FRAME] * 5
+    lookup = KnownSchemas(schema_of(AuditEvent))
+
+    assert 5 == decode_batch(frames, lookup).events.num_rows
+    assert not slow
 
 
 @pytest.mark.parametrize("panic", [True, False])

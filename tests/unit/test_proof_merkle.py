@@ -70,7 +70,7 @@ def test_a_tree_that_grows_has_the_root_of_all(parts):
     """However many digests come at a time, and after each of them."""
     tree, entries = Tree(), b""
     for part in parts:
-        tree.add(part)
+        tree.add(b"".join(part))
         entries += b"".join(part)
         assert root(entries) == tree.root()
 

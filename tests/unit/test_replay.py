@@ -40,7 +40,7 @@ from fleetwake.consumers.runtime.replays import (
     has_replays,
 )
 from fleetwake.consumers.runtime.runner import Runner
-from fleetwake.consumers.runtime.service import OutRecord, Record
+from fleetwake.consumers.runtime.service import OutRecord, Record, Records
 from fleetwake.consumers.runtime.settings import RuntimeSettings
 from fleetwake.consumers.testing import MemoryLog
 from fleetwake.producer.settings import KafkaSettings
@@ -80,22 +80,22 @@ def test_replays_are_told_from_what_is_none() -> None:
     """By the first header."""
     plain = [Record(0, 0, None, None), unmarked(1)]
 
-    assert not has_replays(plain)
-    assert has_replays([*plain, marked(2)])
+    assert not has_replays(Records.of(plain))
+    assert has_replays(Records.of([*plain, marked(2)]))
 
 
 def test_who_skips_does_not_see_them() -> None:
     """And gets all others in order."""
-    found = Admission("skip").admit([unmarked(0), marked(1), unmarked(2)])
+    found = Admission("skip").admit(Records.of([unmarked(0), marked(1), unmarked(2)]))
 
-    assert [unmarked(0), unmarked(2)] == found
+    assert [unmarked(0), unmarked(2)] == list(found)
 
 
 def test_who_processes_sees_them_as_they_were_and_time_stands() -> None:
     """What came later than the replay began has no time of its own."""
     admission = Admission("process")
     found = admission.admit(
-        [unmarked(0), marked(1), marked(2, THEN_MS + 5), unmarked(3)]
+        Records.of([unmarked(0), marked(1), marked(2, THEN_MS + 5), unmarked(3)])
     )
 
     assert [2 * THEN_MS, THEN_MS, THEN_MS + 5, THEN_MS + 5] == [
@@ -109,7 +109,7 @@ def test_a_time_that_is_none_is_that_of_now(stated: bytes) -> None:
     """Anyone may write a header."""
     hostile = marked(0)._replace(headers=((REPLAY_HEADER, b"r"), (TIME_HEADER, stated)))
 
-    assert [hostile] == list(Admission("process").admit([hostile]))
+    assert hostile == Admission("process").admit_one(hostile)
 
 
 def serving(log: MemoryLog, service: Any, **settings: Any) -> Running:
@@ -205,7 +205,7 @@ async def test_what_is_made_of_replays_is_marked_and_their_time_is_that_of_then(
 
     assert [THEN_MS] == service.told
     assert {THEN_MS} == set(service.ticks)
-    assert has_replays(told[:1])
+    assert has_replays(Records.of(told[:1]))
     assert [] == [one async for one in AdmittingReader(log, "skip").read(ALERTS, 0)]
     assert list(told) == [
         one async for one in AdmittingReader(log, "process").read(ALERTS, 0)

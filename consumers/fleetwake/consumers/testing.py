@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fleetwake.consumers.runtime.service import Record
+from fleetwake.consumers.runtime.service import Record, Records
 from fleetwake.consumers.runtime.source import Committed, Polled, TopicPartition
 
 if TYPE_CHECKING:
@@ -147,13 +147,13 @@ class MemorySource:
 
     async def poll(self, *, timeout_s: float, max_records: int) -> Polled:
         self.fail("poll")
-        records: dict[TopicPartition, Sequence[Record]] = {}
+        records: dict[TopicPartition, Records] = {}
         left = max_records
         for at, position in self._positions.items():
             there = self._log.logs[at]
             found = there.records[max(0, position - there.log_start) :][:left]
             if found:
-                records[at] = found
+                records[at] = Records.of(found)
                 left -= len(found)
                 self._positions[at] = found[-1].offset + 1
         revoked, self._revoked = frozenset(self._revoked), set()

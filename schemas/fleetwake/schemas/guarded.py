@@ -1,14 +1,17 @@
 """
 pyruhvro behind a guard.
 
-It decodes a list of datums into Arrow 30 times as fast as fastavro, and checks little.
+It decodes a list of datums into Arrow 50 times as fast as fastavro, and checks little.
 What comes through the guard is what `fleetwake.schemas.codec.decode` would say; the
 rest is for `decode` to judge.
 
-- *Exact length.* The schema that pyruhvro gets ends in a long that is not the
-  writer's, and each body in a random number, new for every batch, in ten bytes. A
-  body that is too short, too long or misread shifts the reader, and then the last
-  column does not hold the number in that row.
+- *One datum.* It gets the frames as the items of one Avro array, headers and all: half
+  the time of a list of datums, and no frame is cut (200,000 events of 750 bytes: 0.85
+  us each, of 1.75).
+- *Exact length.* An item ends in a long that is not the writer's, a random number in
+  ten bytes, new for every batch. A body that is too short, too long or misread shifts
+  the reader, and then that column does not hold the number in that row. Nor can items
+  be swallowed: there are as many numbers as items, and each item must end in one.
 - *No cut numbers.* It gets a long for every int, because it drops the upper bits of
   an int; the cast afterwards refuses.
 - *Text.* It takes any bytes for text; all of it is validated as UTF-8 afterwards.
@@ -42,6 +45,13 @@ IS_INSTALLED = find_spec("pyruhvro") is not None
 
 _LAST_FIELD: Final = "fleetwake_end_of_body"
 
+_HEADERS: Final = {
+    # 00 and a registry's number; C3 01, a long of two bytes, and a fingerprint.
+    5: ("boolean", "float"),
+    10: ("long", "double"),
+}
+"""What has as many bytes as the header of a frame: pyruhvro knows no `fixed`."""
+
 
 class GuardedReader:
     """
@@ -49,29 +59,46 @@ class GuardedReader:
 
     Args:
         plain: The writer schema, from `plain_event_schema`.
-        start: Where the datum begins in a frame.
+        start: Where the datum begins in a frame, behind a header of 5 or 10 bytes.
     """
 
     def __init__(self, plain: dict[str, Json], start: int) -> None:
         fields = [
             field | {"type": _widened(field["type"])} for field in plain["fields"]
         ]
-        fields.append({"name": _LAST_FIELD, "type": "long"})
-        self._schema = json.dumps(plain | {"fields": fields})
-        self._places = {column.name: at for at, column in enumerate(columns(plain))}
-        self._start = start
+        header = [
+            {"name": f"fleetwake_header_{nth}", "type": kind}
+            for nth, kind in enumerate(_HEADERS[start])
+        ]
+        fields = [*header, *fields, {"name": _LAST_FIELD, "type": "long"}]
+        items = {"type": "array", "items": plain | {"fields": fields}}
+        self._schema = json.dumps(
+            {
+                "type": "record",
+                "name": "fleetwake_frames",
+                "fields": [{"name": "frames", "type": items}],
+            }
+        )
+        first = len(header)
+        self._places = {
+            column.name: at for at, column in enumerate(columns(plain), first)
+        }
 
     def read(self, frames: Sequence[bytes]) -> RecordBatch | None:
         """Return the events of `frames`, or None where one must be judged alone."""
         number, mark = _end_mark()
-        bodies = [frame[self._start :] + mark for frame in frames]
+        datum = b"".join((_long(len(frames)), mark.join(frames), mark, b"\x00"))
         try:
-            batch = _deserialize(bodies, self._schema)
-            ends = batch.column(batch.num_columns - 1)
-            if not compute.all(compute.equal(ends, number)).as_py():
-                return None
+            batch = _deserialize([datum], self._schema)
             batch.validate(full=True)
-            return self._project(batch)
+            items = pa.RecordBatch.from_struct_array(batch.column(0).flatten())
+            ends = items.column(items.num_columns - 1)
+            if (
+                items.num_rows != len(frames)
+                or not compute.all(compute.equal(ends, number)).as_py()
+            ):
+                return None
+            return self._project(items)
         except (ValueError, pa.ArrowException):
             return None
         except BaseException as error:
@@ -90,10 +117,10 @@ class GuardedReader:
         return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
 
 
-def _deserialize(bodies: list[bytes], schema: str) -> RecordBatch:
+def _deserialize(datums: list[bytes], schema: str) -> RecordBatch:
     import pyruhvro
 
-    return pyruhvro.deserialize_array(bodies, schema)  # pyright: ignore[reportAttributeAccessIssue] - made in Rust
+    return pyruhvro.deserialize_array(datums, schema)  # pyright: ignore[reportAttributeAccessIssue] - made in Rust
 
 
 def _end_mark() -> tuple[int, bytes]:
@@ -101,6 +128,15 @@ def _end_mark() -> tuple[int, bytes]:
     zigzag = secrets.randbits(64) | 1 << 63
     groups = [zigzag >> shift & 0x7F | 0x80 for shift in range(0, 63, 7)]
     return zigzag >> 1 ^ -(zigzag & 1), bytes([*groups, 1])
+
+
+def _long(number: int) -> bytes:
+    """Return a count as Avro has it."""
+    rest, groups = number << 1, bytearray()
+    while rest >> 7:
+        groups.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*groups, rest))
 
 
 def _widened(kind: Json) -> Json:

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ARCHIVE_SCHEMA", "record_digests", "to_table"]
 
+_TIME = pa.timestamp("ms", "UTC")
 _PLACE = (
     pa.field("kafka_topic", pa.string(), nullable=False),
     pa.field("kafka_partition", pa.int32(), nullable=False),
     pa.field("kafka_offset", pa.int64(), nullable=False),
-    pa.field("kafka_timestamp", pa.timestamp("ms", "UTC"), nullable=False),
+    pa.field("kafka_timestamp", _TIME, nullable=False),
 )
 # Null where a record could not be read, so all of them may be.
 _EVENT = tuple(one.with_nullable(True) for one in EVENT_SCHEMA)
@@ -100,23 +101,28 @@ def to_table(batch: EventBatch, topic: str, *, keep_bytes: bool) -> pa.Table:
 
     `duplicate_of` is null; whoever knows the records before these fills it in.
     """
-    rows = len(batch.records)
-    offsets, times, keys, values, _ = zip(*batch.records, strict=True)
+    records, rows = batch.records, len(batch.records)
+    values = pa.array(records.values, pa.binary())
     errors = {record.offset: error for record, error in batch.invalid}
-    found = [errors.get(one) for one in offsets] if errors else []
-    whole = pa.array(values, pa.binary())
+    found = [errors.get(one) for one in records.offsets] if errors else []
     return pa.Table.from_arrays(
         [
             pa.repeat(topic, rows),
             pa.repeat(pa.scalar(batch.partition, pa.int32()), rows),
-            pa.array(offsets, pa.int64()),
-            pa.array(times, pa.timestamp("ms", "UTC")),
+            pa.array(records.offsets, pa.int64()),
+            pa.array(records.timestamps_ms, pa.int64()).cast(_TIME),
             *_events(batch).columns,
-            pa.array(keys, pa.binary()),
-            whole if keep_bytes else _only_invalid(values, found),
-            _writer_schemas(whole),
+            pa.array(records.keys, pa.binary()),
+            values if keep_bytes else _only_invalid(records.values, found),
+            _writer_schemas(values),
             pa.array(
-                record_digests(topic, batch.partition, offsets, keys, values),
+                record_digests(
+                    topic,
+                    batch.partition,
+                    records.offsets,
+                    records.keys,
+                    records.values,
+                ),
                 pa.binary(32),
             ),
             pa.nulls(rows, pa.int64()),

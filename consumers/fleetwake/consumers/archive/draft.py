@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
 from fleetwake.consumers.archive.columns import ARCHIVE_SCHEMA
 from fleetwake.consumers.archive.footer import Footer
 from fleetwake.consumers.archive.parquet import ROW_GROUP, opened
-from fleetwake.consumers.archive.proof.merkle import Tree
+from fleetwake.consumers.archive.proof.merkle import Tree, column_bytes
 from fleetwake.schemas.arrow import compute
 from fleetwake.schemas.codec import schema_of
 from fleetwake.schemas.event import AuditEvent
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 __all__ = ["Draft", "Finished"]
+
+_DIGEST: Final = 32
 
 
 class Finished(NamedTuple):
@@ -72,7 +74,7 @@ class Draft:
             return
         offsets, invalid = table["kafka_offset"], table["invalid_reason"]
         times = table["kafka_timestamp"].cast(pa.int64())
-        digests = table["record_sha256"].to_pylist()
+        digests = column_bytes(table["record_sha256"])
         self._holes += _holes(offsets, self._next)
         self._next = offsets[-1].as_py() + 1
         self._tree.add(digests)
@@ -82,7 +84,7 @@ class Draft:
         if self._first_append_ms is None:
             self._first_append_ms = times[0].as_py()
         self._last_append_ms = times[-1].as_py()
-        self._last_sha256 = "" if invalid[-1].is_valid else digests[-1].hex()
+        self._last_sha256 = "" if invalid[-1].is_valid else digests[-_DIGEST:].hex()
 
     def finish(self, end: int, *, gap: str = "", last_mark: str = "") -> Finished:
         """End the file, which covers the offsets to `end`, inclusive."""

@@ -150,7 +150,7 @@ class PartitionFleet:
                     fold.judge(max(self._judged_ms, newest_ms))
                     self._table.changed(session_id, fold)
         with self._table.lock:
-            self._table.counted(batch.records[row].timestamp_ms for row in batch.rows)
+            self._table.counted(batch.positions()[1].tolist())
             self._judge(newest_ms)
 
     def _count_gaps(self, batch: EventBatch) -> None:

@@ -128,16 +128,16 @@ class Recent:
 def _columns(batch: EventBatch) -> pa.RecordBatch:
     events = batch.events
     assert events is not None  # noqa: S101  # the caller has looked
-    places = [batch.records[row] for row in batch.rows]
+    offset, appended_ms = batch.positions()
     columns = [_cut(events.column(name), name) for name in TIMELINE_COLUMNS]
     micros = TIMELINE_COLUMNS.index("occurred_at")
     columns[micros] = columns[micros].cast(pa.int64())
     return pa.RecordBatch.from_arrays(
         [
             *columns,
-            pa.repeat(pa.scalar(batch.partition, pa.int32()), len(places)),
-            pa.array([one.offset for one in places], pa.int64()),
-            pa.array([one.timestamp_ms for one in places], pa.int64()),
+            pa.repeat(pa.scalar(batch.partition, pa.int32()), len(offset)),
+            pa.array(offset),
+            pa.array(appended_ms),
         ],
         names=[*TIMELINE_COLUMNS, "partition", "offset", "appended_ms"],
     )

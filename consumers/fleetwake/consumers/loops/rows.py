@@ -158,13 +158,12 @@ def rows_of(batch: EventBatch) -> Iterator[Row]:
         return
     kinds = pc.index_in(events.column("event_type"), value_set=_EVENT_TYPES)
     kinds = kinds.fill_null(len(_EVENT_TYPES))
-    # A batch without invalid records has its rows and records at the same places.
-    records = [batch.records[row] for row in batch.rows]
+    offset, stamp = batch.positions()
     short = _short_ids(events)
     if not pc.all(short).as_py():
         wanted = pc.indices_nonzero(short)
         events, kinds = events.take(wanted), kinds.take(wanted)
-        records = [records[row] for row in wanted.to_pylist()]
+        offset, stamp = offset[wanted.to_numpy()], stamp[wanted.to_numpy()]
     names = [_KIND_BY_INDEX[kind] for kind in kinds.to_pylist()]
     yield from map(
         Row._make,
@@ -172,8 +171,8 @@ def rows_of(batch: EventBatch) -> Iterator[Row]:
             names,
             *(_values(events.column(name)) for name in _COLUMNS),
             _patterns(events, names),
-            [record.offset for record in records],
-            [record.timestamp_ms for record in records],
+            offset.tolist(),
+            stamp.tolist(),
             strict=True,
         ),
     )

@@ -118,7 +118,7 @@ class Signals:
                 _spend(span, one)
             else:
                 self._failure(span, one)
-        self._span_of(batch.records[-1].timestamp_ms)
+        self._span_of(batch.records.timestamps_ms[-1])
         self._activity.forget()
 
     def tick(self, now_ms: int) -> None:
@@ -249,13 +249,14 @@ def _told(batch: EventBatch) -> Iterator[_Told]:
     if not len(rows):
         return
     columns = [_values(events.column(name).take(rows)) for name in _COLUMNS]
-    records = [batch.records[batch.rows[row]] for row in rows.to_pylist()]
+    offset, stamp = batch.positions()
+    at = rows.to_numpy()
     yield from map(
         _Told._make,
         zip(
             *columns,
-            [record.timestamp_ms for record in records],
-            [record.offset for record in records],
+            stamp[at].tolist(),
+            offset[at].tolist(),
             strict=True,
         ),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from fleetwake.consumers.runtime.service import EventBatch, InvalidRecord
-from fleetwake.schemas.codec import SHA256_HEADER, SchemaLookup
+from fleetwake.consumers.runtime.service import EventBatch, InvalidRecord, Records
+from fleetwake.schemas.codec import SchemaLookup
 from fleetwake.schemas.columnar import decode_batch
 from fleetwake.schemas.errors import UnknownSchemaError
 from fleetwake.schemas.topics import EVENTS
@@ -46,6 +46,7 @@ def decode(
     Only the events topic is decoded here: the others are small, and each service
     knows their record.
     """
+    records = Records.of(records)
     if topic != EVENTS:
         return EventBatch(
             topic=topic,
@@ -55,11 +56,7 @@ def decode(
             rows=(),
             replayed=replayed,
         )
-    decoded = decode_batch(
-        [record.value for record in records],
-        schemas,
-        digests=_digests(records),
-    )
+    decoded = decode_batch(records.values, schemas, digests=records.digests)
     return EventBatch(
         topic=topic,
         partition=partition,
@@ -87,14 +84,3 @@ def oldest_event(batch: EventBatch) -> int | None:
         return None
     happened = events.column("occurred_at").cast("int64").to_numpy()
     return int(happened.min())
-
-
-def _digests(records: Sequence[Record]) -> list[bytes | None]:
-    """Find each record's digest; written flat because it runs for every record."""
-    return [
-        next((value for name, value in headers if name == SHA256_HEADER), None)
-        # What our producers write has this header and at most a few others.
-        if len(headers) != 1 or headers[0][0] != SHA256_HEADER
-        else headers[0][1]
-        for _, _, _, _, headers in records
-    ]

@@ -32,8 +32,9 @@ from fleetwake.consumers.runtime.kafka_client import (
     retriable,
     soon,
 )
-from fleetwake.consumers.runtime.service import Record
+from fleetwake.consumers.runtime.service import Record, Records
 from fleetwake.consumers.runtime.source import Committed, Polled, TopicPartition
+from fleetwake.producer.obstacle import find_obstacle
 from fleetwake.schemas.errors import FleetwakeError, RetriableError
 
 if TYPE_CHECKING:
@@ -142,10 +143,10 @@ class KafkaSource:
             await self._join()
         except (KafkaError, OSError, TimeoutError) as exc:
             await self.stop()
-            raise RetriableError(
-                f"no Kafka answers at {self._kafka.bootstrap_servers}: {exc!r}",
-                after_s=2.0,
-            ) from exc
+            why = await find_obstacle(self._kafka) or (
+                f"no Kafka answers at {self._kafka.bootstrap_servers}: {exc!r}"
+            )
+            raise RetriableError(str(why), after_s=2.0) from exc
 
     def _membership(self) -> dict[str, Any]:
         return {
@@ -193,7 +194,7 @@ class KafkaSource:
         revoked, self._revoked = frozenset(self._revoked), set()
         assigned, self._assigned = frozenset(self._assigned), set()
         records = {
-            TopicPartition(*tp): [*map(Record._make, map(_parts, fetched[tp]))]
+            TopicPartition(*tp): Records.of(map(_parts, fetched[tp]))
             for tp in fetched
             if TopicPartition(*tp) in self._owned
         }

@@ -9,7 +9,7 @@ from fleetwake.consumers.runtime.replays import Admission, is_replay
 from fleetwake.consumers.runtime.source import Committed, TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fleetwake.consumers.runtime.dead_letters import DeadLetterLimit
     from fleetwake.consumers.runtime.service import (
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         FlushPolicy,
         InvalidRecord,
         Processor,
-        Record,
+        Records,
     )
 
 __all__ = ["Lane"]
@@ -74,19 +74,17 @@ class Lane:
             )
         if not self.pending_records:
             self.pending_since = now
-            self.oldest_timestamp_ms = batch.records[0].timestamp_ms
+            self.oldest_timestamp_ms = batch.records.timestamps_ms[0]
         self.pending_records += len(batch.records)
-        self.pending_bytes += sum(
-            len(one.key or b"") + len(one.value or b"") for one in batch.records
-        )
+        self.pending_bytes += batch.records.size
 
-    def passed(self, topic: str, records: Sequence[Record], now: float) -> None:
+    def passed(self, topic: str, records: Records, now: float) -> None:
         """Note records of which the processor saw none, or not the last."""
         self.retries = 0
-        self.positions[topic] = records[-1].offset + 1
+        self.positions[topic] = records.offsets[-1] + 1
         if not self.pending_records:
             self.pending_since = now
-            self.oldest_timestamp_ms = records[-1].timestamp_ms
+            self.oldest_timestamp_ms = records.timestamps_ms[-1]
             self.pending_records = 1
 
     def is_due(self, policy: FlushPolicy, now: float) -> bool:

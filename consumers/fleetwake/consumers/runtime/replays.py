@@ -8,9 +8,9 @@ it was, at the time when the broker first appended it, and marks whatever it pub
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
+from fleetwake.consumers.runtime.records import Records
 from fleetwake.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ Treatment: TypeAlias = Literal["keep", "skip", "process"]
 """`keep`: as any other record, at the time of its replay."""
 
 _MARK: Final = (REPLAY_HEADER, b"processed")
-_HEADERS: Final = itemgetter(4)
-_FIRST: Final = itemgetter(0)
 _LATEST_MS: Final = 253_402_300_799_999
 """The end of the year 9999, as of all times here."""
 
@@ -90,10 +88,9 @@ def is_replay(record: Record) -> bool:
     return bool(record.headers) and record.headers[0][0] == REPLAY_HEADER
 
 
-def has_replays(records: Sequence[Record]) -> bool:
-    """Whether one of them is a replay. In C, because it is asked of every record."""
-    first = map(_FIRST, filter(None, map(_HEADERS, records)))
-    return REPLAY_HEADER in set(map(_FIRST, first))
+def has_replays(records: Records) -> bool:
+    """Whether one of them is a replay."""
+    return REPLAY_HEADER in records.first_headers
 
 
 class Admission:
@@ -108,15 +105,19 @@ class Admission:
         self._treatment: Treatment = treatment
         self.clock_ms = 0
 
-    def admit(self, records: Sequence[Record]) -> Sequence[Record]:
+    def admit(self, records: Records) -> Records:
         """Return what is to be processed, in the same order."""
-        if self._treatment == "keep":
+        if self._treatment == "keep" or (
+            self._treatment == "skip" and not has_replays(records)
+        ):
             return records
-        if self._treatment == "skip":
-            if not has_replays(records):
-                return records
-            return [one for one in records if not is_replay(one)]
-        return [self._as_it_was(one) for one in records]
+        return Records.of(one for one in map(self.admit_one, records) if one)
+
+    def admit_one(self, record: Record) -> Record | None:
+        """Return a record as it is to be processed; None: it is not."""
+        if self._treatment == "process":
+            return self._as_it_was(record)
+        return None if self._treatment == "skip" and is_replay(record) else record
 
     def _as_it_was(self, record: Record) -> Record:
         found = dict(record.headers).get(TIME_HEADER, b"")
@@ -147,8 +148,8 @@ class AdmittingReader:
         admission = Admission(self._treatment)
         reading = self._reader.read(topic, partition, offset=offset, since_ms=since_ms)
         async for record in reading:
-            for one in admission.admit((record,)):
-                yield one
+            if admitted := admission.admit_one(record):
+                yield admitted
 
 
 class MarkingPublisher:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import structlog
@@ -41,15 +42,16 @@ from fleetwake.consumers.runtime.service import (
 from fleetwake.schemas.errors import FleetwakeError, RetriableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable
 
     from fleetwake.consumers.runtime.decode import Schemas
     from fleetwake.consumers.runtime.replays import Treatment
     from fleetwake.consumers.runtime.service import (
         EventBatch,
         Needed,
+        Processor,
         Publisher,
-        Record,
+        Records,
         Service,
     )
     from fleetwake.consumers.runtime.settings import RuntimeSettings
@@ -259,7 +261,7 @@ class Runner:
             starts = {at: await self._start_of(at) for at in lane.partitions}
             first = lane.at(lane.topics[0])
             (log_start, log_end), committed = starts[first]
-            lane.processor = await self._service.open(
+            opening = self._service.open(
                 PartitionStart(
                     topic=self._topics[first.topic],
                     topic_name=first.topic,
@@ -271,6 +273,7 @@ class Runner:
                     reader=AdmittingReader(self._source.reader, self._replays),
                 )
             )
+            lane.processor = await self._unless_stopped(opening)
         except RetriableError as exc:
             self._put_off(lane, exc)
             return
@@ -279,6 +282,21 @@ class Runner:
             resume = lane.processor.resume_from if at == first else None
             self._begin(lane, at, bounds, committed, resume)
         self._progress_at = self._clock()
+
+    async def _unless_stopped(
+        self, opening: Coroutine[object, object, Processor]
+    ) -> Processor:
+        """Give up what may wait for a store that hangs, when told to stop."""
+        opened = asyncio.create_task(opening)
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({opened, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if opened.done():
+                return opened.result()
+        finally:
+            opened.cancel()
+            stopped.cancel()
+        raise RetriableError("told to stop while it was being opened")
 
     def _publisher(self) -> Publisher:
         publisher = self._source.publisher
@@ -332,26 +350,20 @@ class Runner:
 
     # Processing
 
-    async def _take(
-        self, lane: Lane, at: TopicPartition, records: Sequence[Record]
-    ) -> None:
+    async def _take(self, lane: Lane, at: TopicPartition, records: Records) -> None:
         """Process what a poll gave, first what is replayed and then what is live."""
         position = lane.positions[at.topic]
-        if records[0].offset < position:
-            records = [one for one in records if one.offset >= position]
+        records = records[bisect_left(records.offsets, position) :]
         if not records:
             return
-        if records[0].offset > position and await self._fell_behind(lane, at):
+        if records.offsets[0] > position and await self._fell_behind(lane, at):
             return
         seen, records = records, lane.admission.admit(records)
         if len(records) < len(seen):
             skipped = len(seen) - len(records)
             metrics.REPLAYS_SKIPPED.labels(self._service.name, at.topic).inc(skipped)
         live_from = lane.live_from[at.topic]
-        cut = next(
-            (i for i, one in enumerate(records) if one.offset >= live_from),
-            len(records),
-        )
+        cut = bisect_left(records.offsets, live_from)
         try:
             for part, replayed in ((records[:cut], True), (records[cut:], False)):
                 if part:
@@ -359,7 +371,7 @@ class Runner:
         except RetriableError as exc:
             self._put_off(lane, exc)
         else:
-            if not records or records[-1].offset < seen[-1].offset:
+            if not records or records.offsets[-1] < seen.offsets[-1]:
                 self._progress_at = self._clock()
                 lane.passed(at.topic, seen, self._progress_at)
 
@@ -382,7 +394,7 @@ class Runner:
         self,
         lane: Lane,
         at: TopicPartition,
-        records: Sequence[Record],
+        records: Records,
         *,
         replayed: bool,
     ) -> None:
@@ -398,7 +410,7 @@ class Runner:
         self,
         lane: Lane,
         at: TopicPartition,
-        records: Sequence[Record],
+        records: Records,
         *,
         replayed: bool,
     ) -> EventBatch:

@@ -20,9 +20,9 @@ rebalances, retries, dead letters, commits, health, metrics. The life of a proce
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from fleetwake.consumers.runtime.records import Record, Records
 from fleetwake.schemas.errors import FleetwakeError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "Processor",
     "Publisher",
     "Record",
+    "Records",
     "Replica",
     "Service",
     "Ticking",
@@ -71,16 +72,6 @@ class PartitionFencedError(FleetwakeError):
 
     The runtime drops the processor and opens the partition anew.
     """
-
-
-class Record(NamedTuple):
-    """One record as the broker gave it. `timestamp_ms` is the broker's append time."""
-
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class InvalidRecord(NamedTuple):
@@ -110,11 +101,13 @@ class EventBatch:
     index in `records` of row `i`, and `records` also holds those that did not decode;
     they stand in `invalid` with their errors. `next_offset` is the offset after the
     last record. For topics other than events, `events` is None.
+
+    A list of records does too where one is made: it becomes `Records`.
     """
 
     topic: Topic
     partition: int
-    records: Sequence[Record]
+    records: Records
     events: pa.RecordBatch | None
     rows: Sequence[int]
     invalid: list[InvalidRecord] = field(default_factory=list)
@@ -123,19 +116,23 @@ class EventBatch:
         default=None, init=False, repr=False, compare=False
     )
 
+    def __post_init__(self) -> None:
+        """Take a list of records too."""
+        self.records = Records.of(self.records)
+
     @property
     def next_offset(self) -> int:
         """The offset after the last record."""
-        return self.records[-1].offset + 1
+        return self.records.offsets[-1] + 1
 
     def positions(self) -> tuple[Longs, Longs]:
         """Return the offset and `timestamp_ms` of each row of `events`."""
         if self._positions is None:
             import numpy as np
 
-            count, rows = len(self.records), np.asarray(self.rows, np.int64)
-            offset = np.fromiter(map(itemgetter(0), self.records), np.int64, count)
-            stamp = np.fromiter(map(itemgetter(1), self.records), np.int64, count)
+            rows = np.asarray(self.rows, np.int64)
+            offset = np.asarray(self.records.offsets, np.int64)
+            stamp = np.asarray(self.records.timestamps_ms, np.int64)
             self._positions = offset[rows], stamp[rows]
         return self._positions
 

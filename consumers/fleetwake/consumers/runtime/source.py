@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleetwake.consumers.runtime.service import Publisher, Record, TopicReader
+    from fleetwake.consumers.runtime.service import Publisher, Records, TopicReader
 
 __all__ = ["Committed", "Polled", "Source", "TopicPartition"]
 
@@ -41,7 +41,7 @@ class Polled(NamedTuple):
 
     revoked: frozenset[TopicPartition]
     assigned: frozenset[TopicPartition]
-    records: Mapping[TopicPartition, Sequence[Record]]
+    records: Mapping[TopicPartition, Records]
 
 
 class Source(Protocol):

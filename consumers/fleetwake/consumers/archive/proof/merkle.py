@@ -12,11 +12,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fleetwake.schemas.arrow import Array
 
-__all__ = ["Tree", "column_root", "fold", "root"]
+__all__ = ["Tree", "column_bytes", "column_root", "fold", "root"]
 
 _SIZE: Final = 32
 
@@ -25,56 +23,60 @@ class Tree:
     """
     The root over digests that come bit by bit; a hash for each level is held.
 
-    Costs 1 us per digest, as `root` does. Not thread safe.
+    Costs 0.8 us per digest, as `root` does. Not thread safe.
     """
 
     def __init__(self) -> None:
         # The hash at each level that has no partner yet.
-        self._alone: list[bytes | None] = []
+        self._alone: list[bytes] = []
 
-    def add(self, digests: Iterable[bytes]) -> None:
-        """Take the next digests, of 32 bytes each."""
-        nodes = [sha256(b"\x00" + one).digest() for one in digests]
+    def add(self, digests: bytes) -> None:
+        """
+        Take the next 32-byte digests, one behind the other.
+
+        Raises:
+            ValueError: it is no whole number of digests.
+        """
+        nodes = _leaves(digests)
         level = 0
         while nodes:
             if level == len(self._alone):
-                self._alone.append(None)
-            left = self._alone[level]
-            if left is not None:
-                nodes.insert(0, left)
-            self._alone[level] = nodes.pop() if len(nodes) % 2 else None
-            pairs = zip(nodes[::2], nodes[1::2], strict=True)
-            nodes = [sha256(b"\x01" + one + two).digest() for one, two in pairs]
+                self._alone.append(b"")
+            nodes = self._alone[level] + nodes
+            paired = len(nodes) - len(nodes) % (2 * _SIZE)
+            self._alone[level] = nodes[paired:]
+            nodes = _hashed(b"\x01", nodes[:paired], 2 * _SIZE)
             level += 1
 
     def root(self) -> bytes:
         """Return the root over all so far; of none, the SHA-256 of nothing."""
-        right: bytes | None = None
+        right = b""
         for left in self._alone:
-            if left is not None and right is not None:
-                right = sha256(b"\x01" + left + right).digest()
-            else:
-                right = left or right
+            both = left + right
+            right = _hashed(b"\x01", both, len(both)) if left and right else both
         return right or sha256().digest()
 
 
 def column_root(column: Array) -> bytes:
     """Return the root over a column (`pa.ChunkedArray`) of type `binary(32)`."""
-    return root(b"".join(_bytes(chunk) for chunk in column.chunks if len(chunk)))
+    return root(column_bytes(column))
+
+
+def column_bytes(column: Array) -> bytes:
+    """Return the digests of such a column, one behind the other."""
+    return b"".join(_bytes(chunk) for chunk in column.chunks if len(chunk))
 
 
 def root(digests: bytes) -> bytes:
     """
     Return the root over 32-byte digests that stand one behind the other.
 
-    Of none it is the SHA-256 of nothing, as the RFC says. Costs 1.1 us per digest.
+    Of none it is the SHA-256 of nothing, as the RFC says. Costs 0.8 us per digest.
 
     Raises:
         ValueError: it is no whole number of digests.
     """
-    if len(digests) % _SIZE:
-        raise ValueError(f"{len(digests)} bytes are no whole number of digests")
-    return fold(_hashed(b"\x00", digests, _SIZE))
+    return fold(_leaves(digests))
 
 
 def fold(leaves: bytes) -> bytes:
@@ -89,13 +91,21 @@ def fold(leaves: bytes) -> bytes:
     return leaves
 
 
+def _leaves(digests: bytes) -> bytes:
+    if len(digests) % _SIZE:
+        raise ValueError(f"{len(digests)} bytes are no whole number of digests")
+    return _hashed(b"\x00", digests, _SIZE)
+
+
 def _hashed(prefix: bytes, data: bytes, size: int) -> bytes:
-    return b"".join(
-        [
-            sha256(prefix + data[at : at + size]).digest()
-            for at in range(0, len(data), size)
-        ]
-    )
+    # OpenSSL 3 copies a hash that has begun in half the time that it begins one.
+    begun = sha256(prefix).copy
+    hashes: list[bytes] = []
+    for at in range(0, len(data), size):
+        one = begun()
+        one.update(data[at : at + size])
+        hashes.append(one.digest())
+    return b"".join(hashes)
 
 
 def _bytes(chunk: Array) -> bytes:

@@ -18,6 +18,7 @@ from fleetwake.consumers.runtime.service import (
     EventBatch,
     PartitionStart,
     Record,
+    Records,
     Ticking,
 )
 from fleetwake.schemas.arrow import RecordBatch, to_arrow
@@ -142,10 +143,10 @@ class _Watch:
             EventBatch(
                 topic=EVENTS,
                 partition=0,
-                records=[
+                records=Records.of(
                     Record(index, entry.at_ms, None, None)
                     for index, entry in enumerate(entries, first)
-                ],
+                ),
                 events=columns,
                 rows=range(len(events)),
             )
@@ -177,10 +178,10 @@ class _Watch:
             await self._processor.flush()
 
     def _show_own(self, topic: Topic, own: Sequence[OutRecord], at_ms: int) -> None:
-        records = [
+        records = Records.of(
             Record(offset, at_ms, one.key, one.value, one.headers)
             for offset, one in enumerate(own, self._own)
-        ]
+        )
         self._own += len(records)
         self._processor.process(
             EventBatch(topic=topic, partition=0, records=records, events=None, rows=())

@@ -58,7 +58,7 @@ class Activity:
         events = batch.events
         if events is None or not len(events):
             return
-        minutes = [batch.records[at].timestamp_ms // _MINUTE_MS for at in batch.rows]
+        minutes = (batch.positions()[1] // _MINUTE_MS).tolist()
         first = 0
         for number, rows in groupby(minutes):
             count = sum(1 for _ in rows)

@@ -1,0 +1,67 @@
+"""Records as columns: what a service reads of a poll."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetwake.consumers.runtime.records import Record, Records
+from fleetwake.schemas.codec import SHA256_HEADER
+
+DIGEST = b"\x07" * 32
+GIVEN = [
+    Record(3, 1_000, b"key", b"value", ((SHA256_HEADER, DIGEST),)),
+    Record(4, 1_001, None, None, ()),
+    Record(9, 1_002, b"", b"12", (("other", b""), (SHA256_HEADER, DIGEST))),
+]
+
+
+def test_the_columns_are_those_of_the_records_and_give_them_back() -> None:
+    """Whole, one by one, and in slices."""
+    records = Records.of(GIVEN)
+
+    assert GIVEN == list(records)
+    assert GIVEN == [records[0], records[1], records[-1]]
+    assert [GIVEN[1:], GIVEN[:0], GIVEN[-1:]] == [
+        list(records[1:]),
+        list(records[:0]),
+        list(records[-1:]),
+    ]
+    assert (3, 4, 9) == records.offsets
+
+
+def test_what_is_no_record_is_not_there() -> None:
+    """An empty poll has columns too."""
+    records = Records.of([])
+
+    assert 0 == len(records) == records.size
+    assert [] == list(records) == records.digests
+
+
+def test_a_slice_of_all_keeps_what_was_computed() -> None:
+    """The runtime slices each poll, and most of them from their start."""
+    records = Records.of(GIVEN)
+
+    assert records[0:] is records
+    assert Records.of(records) is records
+    assert records[:2] is not records
+
+
+def test_the_size_is_that_of_keys_and_values() -> None:
+    """A null has none."""
+    assert len(b"keyvalue12") == Records.of(GIVEN).size
+
+
+def test_a_digest_is_found_in_whatever_header_it_stands() -> None:
+    """And a record without one has none."""
+    assert [DIGEST, None, DIGEST] == Records.of(GIVEN).digests
+
+
+def test_the_first_headers_are_those_of_all_records() -> None:
+    """By them a replay is told."""
+    assert {SHA256_HEADER, "other"} == Records.of(GIVEN).first_headers
+
+
+def test_there_is_no_record_behind_the_last() -> None:
+    """As in any sequence."""
+    with pytest.raises(IndexError):
+        Records.of(GIVEN)[3]
