@@ -38,6 +38,7 @@ from fleetwake.schemas.topics import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from tests.conftest import Kafka, OwnKafka
 
@@ -228,18 +229,20 @@ class TestStart:
         await tested.stop()
 
     async def test_settings_that_no_client_takes_are_retried_too(
-        self, unused_tcp_port: int
+        self, unused_tcp_port: int, tmp_path: Path
     ) -> None:
         """Whatever start raises (here: no SASL password) emit and close do not care."""
         settings = KafkaSettings(
             bootstrap_servers=f"127.0.0.1:{unused_tcp_port}",
             security_protocol="SASL_PLAINTEXT",
+            sasl_username="agent",
+            sasl_password_file=tmp_path / "none",
         )
         producer = AsyncAuditProducer(kafka=settings)
         producer.emit(event())
         await until_async(lambda: producer.statistics().errors.get("delivery"))
 
-        assert "sasl" in (producer.statistics().last_error or "")
+        assert "SASL_PASSWORD_FILE" in (producer.statistics().last_error or "")
         assert not await producer.close(0.3)
 
 

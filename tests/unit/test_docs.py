@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.certificates import Authority
 
 from fleetwake.consumers.cli.letters import STEP_HEADER
 from fleetwake.consumers.loops.alerts import _NAMESPACE
@@ -23,6 +24,7 @@ from fleetwake.consumers.runtime.replays import (
 )
 from fleetwake.consumers.runtime.service import InvalidRecord, Record
 from fleetwake.consumers.runtime.source import TopicPartition
+from fleetwake.producer.settings import KafkaSettings
 from fleetwake.schemas.codec import SHA256_HEADER
 from fleetwake.schemas.errors import TombstoneError
 from fleetwake.schemas.event import EVENT_TYPES
@@ -90,7 +92,41 @@ def test_the_example_file_is_one(
 
     for table, values in written.items():
         settings = known[(table,)]()
-        assert {name: getattr(settings, name) for name in values} == values
+        found = {name: getattr(settings, name) for name in values}
+        assert {name: type(values[name])(one) for name, one in found.items()} == values
+
+
+def test_the_examples_of_clusters_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four kinds, each as it stands there, but for the places of its files."""
+    configuration = (DOCS / "configuration.md").read_text()
+    section = configuration.partition("## A cluster with TLS")[2].partition("\n## ")[0]
+    authority = Authority(tmp_path)
+    agent = authority.issue("agent")
+    files = {
+        "SSL_CAFILE": authority.certificate,
+        "SSL_CERTFILE": agent.certificate,
+        "SSL_KEYFILE": agent.key,
+        "SASL_PASSWORD_FILE": agent.key,
+    }
+    known = set()
+    for example in re.findall(r"```sh\n(.*?)```", section, re.DOTALL):
+        with monkeypatch.context() as environment:
+            for line in example.splitlines():
+                name, _, value = line.partition("=")
+                short = name.removeprefix("FLEETWAKE_KAFKA_")
+                environment.setenv(name, str(files.get(short, value)))
+            settings = KafkaSettings()
+            assert settings.client_options()["ssl_context"]
+            assert settings.bootstrap_servers in example
+            known.add((settings.security_protocol, settings.sasl_mechanism))
+
+    assert {
+        ("SASL_SSL", "PLAIN"),
+        ("SASL_SSL", "SCRAM-SHA-512"),
+        ("SSL", "PLAIN"),
+    } == known
 
 
 def test_every_event_type_has_a_meaning() -> None:

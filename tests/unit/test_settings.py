@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from typing import TYPE_CHECKING
+import traceback
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.certificates import Authority
 
+from fleetwake.producer.security import CredentialsError
 from fleetwake.producer.settings import KafkaSettings
 from fleetwake.schemas.errors import ConfigurationError
 from fleetwake.schemas.topics import EVENTS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +97,145 @@ def test_a_client_certificate_is_loaded(tmp_path: Path) -> None:
     context = settings.client_options()["ssl_context"]
 
     assert 1 == context.cert_store_stats()["x509_ca"]
-    with pytest.raises((ssl.SSLError, OSError)):
+    with pytest.raises(CredentialsError, match="SSL_KEYFILE"):
         settings.model_copy(update={"ssl_keyfile": certificate}).client_options()
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({"sasl_username": "u"}, "SASL_USERNAME needs .*SECURITY_PROTOCOL"),
+        ({"ssl_cafile": "ca"}, "SSL_CAFILE needs .*SECURITY_PROTOCOL"),
+        ({"security_protocol": "SASL_SSL"}, "needs .*SASL_USERNAME"),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_username": "u"},
+            "needs .*SASL_PASSWORD or .*SASL_PASSWORD_FILE",
+        ),
+        (
+            {
+                "security_protocol": "SASL_SSL",
+                "sasl_username": "u",
+                "sasl_password": "p",
+                "sasl_password_file": "f",
+            },
+            "SASL_PASSWORD and .*SASL_PASSWORD_FILE are both set",
+        ),
+        (
+            {"security_protocol": "SSL", "sasl_mechanism": "SCRAM-SHA-512"},
+            "SASL_MECHANISM is of no use with SSL",
+        ),
+        (
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl_username": "u",
+                "sasl_password": "p",
+                "ssl_check_hostname": False,
+            },
+            "SSL_CHECK_HOSTNAME is of no use with SASL_PLAINTEXT",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_keyfile": "key"},
+            "SSL_KEYFILE needs .*SSL_CERTFILE",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    told: dict[str, Any], named: str
+) -> None:
+    """By name, before anybody connects: a password that is not used is a mistake."""
+    with pytest.raises(ConfigurationError, match=named):
+        KafkaSettings(**told)
+
+
+def test_an_explicit_plaintext_puts_credentials_out_of_use() -> None:
+    """A local test, or the demonstration, in an environment of production."""
+    settings = KafkaSettings(
+        security_protocol="PLAINTEXT", sasl_username="u", ssl_cafile=Path("no-file")
+    )
+    assert {
+        "bootstrap_servers",
+        "security_protocol",
+    } == settings.client_options().keys()
+
+
+def test_a_password_is_read_from_its_file_each_time(tmp_path: Path) -> None:
+    """What rotates it need not start us again; the line's end is not a part of it."""
+    file = tmp_path / "password"
+    settings = KafkaSettings(
+        security_protocol="SASL_PLAINTEXT", sasl_username="u", sasl_password_file=file
+    )
+    found = []
+    for text in ("open sesame", "closed sesame \n", "line\r\n"):
+        file.write_bytes(text.encode())
+        found.append(settings.client_options()["sasl_plain_password"])
+    file.unlink()
+
+    assert ["open sesame", "closed sesame ", "line"] == found
+    with pytest.raises(CredentialsError, match=r"SASL_PASSWORD_FILE: .*cannot be read"):
+        settings.client_options()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ssl_key_password": "other words"}, "cannot be opened with .*KEY_PASSWORD"),
+        # Without care OpenSSL asks for it on the terminal, and waits.
+        ({"ssl_key_password": None}, "cannot be opened with .*KEY_PASSWORD"),
+        ({"ssl_certfile": "other.pem"}, "SSL_KEYFILE: .* is not the key of"),
+        ({"ssl_certfile": "none.pem"}, "SSL_CERTFILE: .*cannot be read"),
+        ({"ssl_keyfile": "agent.pem"}, "SSL_KEYFILE: .* are not a key and its"),
+        ({"ssl_cafile": "agent-key.pem"}, "SSL_CAFILE: .* holds no certificate"),
+        ({"ssl_cafile": "."}, "SSL_CAFILE: .* cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(
+    changes: dict[str, Any],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its setting; nothing of what it holds, and no passphrase, is told."""
+    authority = Authority(tmp_path)
+    agent = authority.issue("agent", passphrase="open sesame")
+    authority.issue("other")
+    right: dict[str, Any] = {
+        "security_protocol": "SSL",
+        "ssl_cafile": authority.certificate,
+        "ssl_certfile": agent.certificate,
+        "ssl_keyfile": agent.key,
+        "ssl_key_password": "open sesame",
+    }
+    assert KafkaSettings(**right).client_options()["ssl_context"]
+    monkeypatch.chdir(tmp_path)
+    wrong = KafkaSettings(**right | changes)
+
+    with pytest.raises(CredentialsError, match=named) as caught:
+        wrong.client_options()
+
+    told = "".join(traceback.format_exception(caught.value))
+    assert [one for one in ("sesame", "other words", "PRIVATE") if one in told] == []
+
+
+def test_a_ca_of_ones_own_need_not_be_as_strict_as_a_public_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python 3.13 would have it, and no other client of Kafka."""
+    strict = ssl.create_default_context()
+    strict.verify_flags |= ssl.VERIFY_X509_STRICT
+
+    def create(cafile: Path) -> ssl.SSLContext:
+        assert cafile
+        return strict
+
+    monkeypatch.setattr(ssl, "create_default_context", create)
+    ca = Authority(tmp_path).certificate
+    settings = KafkaSettings(
+        security_protocol="SSL", ssl_cafile=ca, ssl_check_hostname=False
+    )
+    context = settings.client_options()["ssl_context"]
+
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert (False, ssl.CERT_REQUIRED) == (context.check_hostname, context.verify_mode)
 
 
 def test_one_prefix_names_topics_and_groups() -> None:

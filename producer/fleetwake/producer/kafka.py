@@ -20,6 +20,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from fleetwake.producer.loop import THREAD_NAME
+from fleetwake.producer.obstacle import find_obstacle
 from fleetwake.producer.transport import (
     RecordsRefusedError,
     TopicMissingError,
@@ -96,7 +97,8 @@ class KafkaTransport:
             )
             await self._producer.start()
         except _CLIENT_ERRORS as error:
-            raise TransportError(f"cannot connect to Kafka: {error!r}") from error
+            why = await _why(self._settings, error)
+            raise TransportError(f"cannot connect to Kafka: {why}") from error
 
     async def partitions(self, topic: str) -> int:
         """Return the number of partitions, refreshed with the client's metadata."""
@@ -105,7 +107,12 @@ class KafkaTransport:
         try:
             async with asyncio.timeout(_METADATA_TIMEOUT_MS / 1000):
                 return len(await self._producer.partitions_for(topic))
-        except (TimeoutError, UnknownTopicOrPartitionError) as error:
+        except UnknownTopicOrPartitionError as error:
+            raise TopicMissingError(topic) from error
+        except TimeoutError as error:
+            # The brokers may be other addresses, or names, than the first ones.
+            if obstacle := await find_obstacle(self._settings):
+                raise TransportError(f"cannot reach the brokers: {obstacle}") from error
             raise TopicMissingError(topic) from error
         except _CLIENT_ERRORS as error:
             raise TransportError(f"cannot read metadata: {error!r}") from error
@@ -174,7 +181,8 @@ async def read_topic(
     except UnknownTopicOrPartitionError as error:
         raise TopicMissingError(topic) from error
     except _CLIENT_ERRORS as error:
-        raise TransportError(f"cannot read {topic}: {error!r}") from error
+        why = await _why(settings, error)
+        raise TransportError(f"cannot read {topic}: {why}") from error
     finally:
         if consumer is not None:
             await consumer.stop()
@@ -191,6 +199,11 @@ async def _read_to_end(
             for batch in polled.values():
                 records += [(record.key, record.value) for record in batch]
     return records
+
+
+async def _why(settings: KafkaSettings, error: Exception) -> object:
+    """Return what is wrong; aiokafka's error tells it only where a broker answers."""
+    return await find_obstacle(settings) or repr(error)
 
 
 class _QuietInProducers(logging.Filter):
@@ -256,7 +269,8 @@ async def follow_topic(
     except UnknownTopicOrPartitionError as error:
         raise TopicMissingError(topic) from error
     except _CLIENT_ERRORS as error:
-        raise TransportError(f"cannot follow {topic}: {error!r}") from error
+        why = await _why(settings, error)
+        raise TransportError(f"cannot follow {topic}: {why}") from error
     finally:
         if consumer is not None:
             with contextlib.suppress(TimeoutError, *_CLIENT_ERRORS):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,6 +16,7 @@ from pydantic_settings import (
 )
 
 from fleetwake.producer.policy import Policy  # noqa: TC001  # pydantic reads it
+from fleetwake.producer.security import contradictions, security_options
 from fleetwake.schemas.errors import ConfigurationError
 from fleetwake.schemas.topics import (
     DEFAULT_PARTITIONS,
@@ -112,12 +112,23 @@ class KafkaSettings(SettingsBase):
     )
     sasl_username: str | None = Field(default=None, description="SASL user.")
     sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
-    ssl_cafile: Path | None = Field(default=None, description="CA certificates, PEM.")
+    sasl_password_file: Path | None = Field(
+        default=None,
+        description="File of the SASL password; read again for each new connection.",
+    )
+    ssl_cafile: Path | None = Field(
+        default=None, description="CA certificates, PEM. None: those of the system."
+    )
     ssl_certfile: Path | None = Field(
         default=None, description="Client certificate, PEM."
     )
-    ssl_keyfile: Path | None = Field(default=None, description="Client key, PEM.")
+    ssl_keyfile: Path | None = Field(
+        default=None, description="Client key, PEM. None: it is in the certificate's."
+    )
     ssl_key_password: SecretStr | None = Field(default=None, description="Of the key.")
+    ssl_check_hostname: bool = Field(
+        default=True, description="The broker's certificate must be for its host."
+    )
     topic_prefix: str = Field(
         default=DEFAULT_PREFIX, description="Before every topic name."
     )
@@ -138,39 +149,20 @@ class KafkaSettings(SettingsBase):
 
     def client_options(self) -> dict[str, Any]:
         """
-        Options for any aiokafka client.
+        Options for any aiokafka client, with what its files hold now.
 
         Raises:
-            OSError: a certificate file cannot be read.
-            ssl.SSLError: a certificate or key is not usable.
+            CredentialsError: a file of them cannot be used.
         """
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": self.security_protocol,
-        }
-        if self.security_protocol.startswith("SASL"):
-            password = self.sasl_password
-            options |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": password.get_secret_value()
-                if password
-                else None,
-            }
-        if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = self._ssl_context()
-        return options
+        security = security_options(self)
+        return {"bootstrap_servers": self.bootstrap_servers, **security}
 
-    def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ssl_cafile)
-        if self.ssl_certfile:
-            secret = self.ssl_key_password
-            context.load_cert_chain(
-                self.ssl_certfile,
-                self.ssl_keyfile,
-                secret.get_secret_value() if secret else None,
-            )
-        return context
+    @model_validator(mode="after")
+    def _check_security(self) -> Self:
+        if problems := list(contradictions(self)):
+            # No ValueError: pydantic would name no setting.
+            raise ConfigurationError("; ".join(problems))
+        return self
 
 
 class ProducerSettings(SettingsBase):
@@ -222,9 +214,9 @@ class ProducerSettings(SettingsBase):
         description="From the first event after a pause to its commit to the spool.",
     )
     linger_s: float = Field(
-        default=0.02,
+        default=0.05,
         ge=0,
-        description="From the first commit after a pause to the first send.",
+        description="From a commit to the send that it shares with those after it.",
     )
     compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = Field(
         default="zstd", description="Of a batch."

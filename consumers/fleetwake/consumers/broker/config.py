@@ -22,8 +22,10 @@ class Node(NamedTuple):
     voters: Mapping[int, int]
 
 
-def server_properties(node: Node, log_dir: str) -> str:
-    """The file for Kafka and its StorageTool."""
+def server_properties(
+    node: Node, log_dir: str, own: Mapping[str, str] | None = None
+) -> str:
+    """The file for Kafka and its StorageTool; what is in `own` goes before ours."""
     controllers = (f"{n}@{HOST}:{port}" for n, port in node.voters.items())
     copies = min(3, len(node.voters))
     settings = {
@@ -44,6 +46,7 @@ def server_properties(node: Node, log_dir: str) -> str:
         "group.initial.rebalance.delay.ms": 0,
         **_internal_topics(copies),
         **_small(),
+        **(own or {}),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 

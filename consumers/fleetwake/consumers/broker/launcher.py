@@ -57,6 +57,10 @@ class EmbeddedKafka:
     behind, the kernel kills it when the thread that awaited `start` ends, however
     that comes. Use one that lives as long as the program. On macOS and Windows a
     program that is killed leaves its broker behind; `running` finds it.
+
+    `properties` of Kafka go before ours, as for a test that needs more listeners; the
+    one on `port` must stay in plain text: it is asked whether the broker serves.
+    `format_options` are those of Kafka's own storage tool, at the first start.
     """
 
     def __init__(
@@ -69,12 +73,16 @@ class EmbeddedKafka:
         node_id: int = 1,
         voters: Mapping[int, int] | None = None,
         cluster_id: str | None = None,
+        properties: Mapping[str, str] | None = None,
+        format_options: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir.expanduser().absolute()
         self.log_file = self.data_dir / "broker.log"
         self._node = Node(node_id, port, voters or {node_id: controller_port})
         self._heap_mb = heap_mb
         self._cluster_id = cluster_id or new_cluster_id()
+        self._properties = properties
+        self._format_options = format_options
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = FolderLock(self.data_dir)
         self._log_start = 0
@@ -191,7 +199,8 @@ class EmbeddedKafka:
         shutil.rmtree(half, ignore_errors=True)
         name = self._write_properties("format.properties", half.name)
         main = ["kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}"]
-        self._spawn(java, jars, _FORMAT_HEAP_MB, [*main, "--config", name])
+        main += ["--config", name, *self._format_options]
+        self._spawn(java, jars, _FORMAT_HEAP_MB, main)
         if await self.wait() != 0:
             raise BrokerStartError(
                 f"cannot format the folder {self.data_dir}:\n{self.last_words()}"
@@ -200,7 +209,8 @@ class EmbeddedKafka:
 
     def _write_properties(self, name: str, log_dir: str) -> str:
         """Write the settings; paths in it are relative, so that any folder will do."""
-        (self.data_dir / name).write_text(server_properties(self._node, log_dir))
+        text = server_properties(self._node, log_dir, self._properties)
+        (self.data_dir / name).write_text(text)
         return name
 
     def _rotate_log(self) -> None:

@@ -126,6 +126,10 @@ def _settings() -> Iterator[Check]:
     if not wrong and KafkaSettings().security_protocol == "SASL_PLAINTEXT":
         found = "SASL_PLAINTEXT: the password travels without TLS"
         yield Check("security", "warn", found, "use SASL_SSL where the cluster has it")
+    if not wrong and not KafkaSettings().ssl_check_hostname:
+        found = "who has any certificate of the CA can pose as the cluster"
+        advice = "leave FLEETWAKE_KAFKA_SSL_CHECK_HOSTNAME on"
+        yield Check("security", "warn", found, advice)
 
 
 def _producers() -> Iterator[Check]:
@@ -226,7 +230,7 @@ async def _kafka(kafka: KafkaSettings) -> AsyncIterator[Check]:
     except UnreachableError as error:
         # Nobody said that there is one: then it has just not been started.
         if is_configured(KafkaSettings()):
-            yield Check("broker", "fail", str(error), _why(kafka))
+            yield Check("broker", "fail", error.problem, error.advice)
         else:
             yield Check("broker", "warn", str(error))
         return
@@ -237,15 +241,6 @@ async def _kafka(kafka: KafkaSettings) -> AsyncIterator[Check]:
     if not problems:
         count = f"{len(topics)} there, {kafka.partitions} partitions each"
         yield Check("topics", "ok", count)
-
-
-def _why(kafka: KafkaSettings) -> str:
-    if kafka.security_protocol == "PLAINTEXT":
-        return "if it wants TLS or a password: FLEETWAKE_KAFKA_SECURITY_PROTOCOL"
-    return (
-        f"{kafka.security_protocol}: see that certificate and password are its own "
-        "(FLEETWAKE_KAFKA_SSL_..., _SASL_...)"
-    )
 
 
 async def _registry() -> Check:

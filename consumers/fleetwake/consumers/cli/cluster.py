@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +12,7 @@ from fleetwake.consumers.cli.exits import UnreachableError
 from fleetwake.consumers.home import home
 from fleetwake.consumers.supervisor import read_state
 from fleetwake.producer.settings import KafkaSettings
-from fleetwake.schemas.errors import ConfigurationError, FleetwakeError, RetriableError
+from fleetwake.schemas.errors import FleetwakeError, RetriableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,32 +47,9 @@ def checked(kafka: KafkaSettings) -> KafkaSettings:
     Return the settings if TLS and SASL can be used as they say.
 
     Raises:
-        ConfigurationError: a file cannot be read, or user or password are missing.
+        CredentialsError: a file of them cannot be used.
     """
-    if kafka.security_protocol.startswith("SASL"):
-        needed = {"USERNAME": kafka.sasl_username, "PASSWORD": kafka.sasl_password}
-        for name, value in needed.items():
-            if value is None:
-                raise ConfigurationError(
-                    f"{kafka.security_protocol} needs FLEETWAKE_KAFKA_SASL_{name}"
-                )
-    files = {
-        "CAFILE": kafka.ssl_cafile,
-        "CERTFILE": kafka.ssl_certfile,
-        "KEYFILE": kafka.ssl_keyfile,
-    }
-    for name, path in files.items():
-        if path is not None and not os.access(path, os.R_OK):
-            raise ConfigurationError(
-                f"FLEETWAKE_KAFKA_SSL_{name}: {path} cannot be read"
-            )
-    try:
-        kafka.client_options()
-    except (OSError, ssl.SSLError) as error:
-        given = " or ".join(name for name, path in files.items() if path is not None)
-        raise ConfigurationError(
-            f"FLEETWAKE_KAFKA_SSL_{given} (or _KEY_PASSWORD) is not usable: {error}"
-        ) from error
+    kafka.client_options()
     return kafka
 
 
@@ -106,11 +81,18 @@ async def reach(
                 return await describe_topics(kafka)
         except (RetriableError, TimeoutError) as error:
             if not patient or time.monotonic() + _AGAIN_S > give_up:
-                raise UnreachableError(
-                    f"no Kafka answers at {kafka.bootstrap_servers}: start one with "
-                    "`fleetwake up`, or say where it is (--bootstrap-servers)"
-                ) from error
+                raise await _unreachable(kafka) from error
         await asyncio.sleep(_AGAIN_S)
+
+
+async def _unreachable(kafka: KafkaSettings) -> UnreachableError:
+    from fleetwake.producer.obstacle import find_obstacle
+
+    found = await find_obstacle(kafka)
+    problem = found.problem if found else f"{kafka.bootstrap_servers} is too slow"
+    advice = found.advice if found else "try again"
+    start = "start one with `fleetwake up`, or say where it is (--bootstrap-servers)"
+    return UnreachableError(problem, advice or start)
 
 
 def partitions_of(

@@ -67,7 +67,12 @@ EXTRAS: Final = {
 
 
 class UnreachableError(FleetwakeError):
-    """Raised when the broker does not answer in time."""
+    """Raised when the broker does not answer in time; `advice` says what to do."""
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem}: {advice}" if advice else problem)
+        self.problem = problem
+        self.advice = advice
 
 
 def say(text: str) -> None:
