@@ -16,7 +16,7 @@ from fleetwake.consumers.broker.jars import KAFKA_VERSION
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: one for name, one in SERVICES.items() if "build" in one}
+OURS = {n: one for n, one in SERVICES.items() if one["image"].startswith("fleetwake:")}
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -113,12 +113,51 @@ def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
 
 
 def test_the_archive_outlives_its_container() -> None:
-    """Its folder is a named volume at FLEETWAKE_HOME of the image."""
+    """Its folders are named volumes at FLEETWAKE_HOME of the image."""
     home = re.search(r"FLEETWAKE_HOME=(\S+)", DOCKERFILE)
 
     assert home
-    assert SERVICES["archive"]["volumes"] == [f"archive:{home[1]}"]
-    assert "archive" in COMPOSE["volumes"]
+    assert SERVICES["archive"]["volumes"] == [
+        f"archive:{home[1]}",
+        f"keys:{home[1]}/keys",
+    ]
+    assert {"archive", "keys"} <= COMPOSE["volumes"].keys()
+    # A new volume belongs to who has its folder in the image.
+    assert f"{home[1]} {home[1]}/keys" in DOCKERFILE
+
+
+def test_only_those_who_sign_have_the_keys() -> None:
+    """The page reads the archive and cannot write it, nor sign for it."""
+    mounts = {name: one.get("volumes", []) for name, one in OURS.items()}
+    signers = {n for n, all_ in mounts.items() if any("keys:" in v for v in all_)}
+
+    assert {"archive", "compactor"} == signers
+    assert [v for v in mounts["fleet"] if not v.endswith(":ro")] == []
+
+
+def test_the_image_is_built_once() -> None:
+    """Seven services that each build it would leave six images behind."""
+    assert {"topics"} == {name for name, one in OURS.items() if "build" in one}
+    assert {"never"} == {one["pull_policy"] for one in OURS.values()}
+
+
+def test_a_build_needs_nothing_but_its_base_images() -> None:
+    """No frontend of a floating tag is fetched; bases are of one Python."""
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+
+    assert "# syntax=" not in DOCKERFILE
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim-\w+", bases[0])
+
+
+@each_of_ours
+def test_a_health_check_is_cheap(name: str) -> None:
+    """It starts a Python: often while a service starts, seldom afterwards."""
+    check = OURS[name]["healthcheck"]
+
+    assert check.get("disable") or check["interval"] == "30s"
+    assert check.get("disable") or check["start_interval"] == "3s"
+    assert "python -m compileall" in DOCKERFILE
 
 
 def test_what_is_mounted_exists() -> None:
