@@ -76,7 +76,7 @@ class Lane:
             self.pending_since = now
             self.oldest_timestamp_ms = batch.records.timestamps_ms[0]
         self.pending_records += len(batch.records)
-        self.pending_bytes += batch.records.size
+        self.pending_bytes += batch.size
 
     def passed(self, topic: str, records: Records, now: float) -> None:
         """Note records of which the processor saw none, or not the last."""

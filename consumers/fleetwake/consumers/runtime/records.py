@@ -61,7 +61,6 @@ class Records(Sequence[Record]):
             return records
         return cls(*zip(*records, strict=True))
 
-    @cached_property
     def size(self) -> int:
         """Bytes of all keys and values."""
         return sum(map(len, filter(None, chain(self.keys, self.values))))
