@@ -2,14 +2,16 @@
 The metrics service, without Kafka: how fast, and in how much memory.
 
     python -m bench.metrics                            300,000 events
-    python -m bench.metrics --what service --events 10000000
+    python -m bench.metrics --what service --events 10000000 --keeps-up
     python -m bench.metrics --what service --sessions 100000 --tools 5000
     python -m bench.metrics --quix                     beside Quix Streams, on a broker
 
 Its windows alone, and all of it as it runs: the digest of each event checked, windows,
 facts of sessions, budgets (none), drops. Beside them the loop that anyone would write:
 fastavro, and the same sums, sketches and distinct counts in dictionaries, event by
-event. One partition; seconds are of CPU time, so that what else runs on the machine
+event. Without `--keeps-up` the service catches up: it never judges who is silent.
+
+One partition; seconds are of CPU time, so that what else runs on the machine
 does not count.
 """
 
@@ -18,11 +20,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import time
-import uuid
 from collections import Counter
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -30,23 +29,25 @@ from datasketches import hll_sketch
 from ddsketch import DDSketch
 
 from bench import quix
-from bench.events import events
+from bench.many import batches
 from fleetwake.consumers.facts.kinds import state_told
 from fleetwake.consumers.metrics.columns import sums_of_kind
 from fleetwake.consumers.metrics.exposition import Series
+from fleetwake.consumers.metrics.joined import Joined
 from fleetwake.consumers.metrics.metrics import Metrics
 from fleetwake.consumers.metrics.partition_windows import PartitionWindows
 from fleetwake.consumers.metrics.settings import MetricsSettings
 from fleetwake.consumers.metrics.windows import Limits
+from fleetwake.consumers.runtime.allocation import give_back_freed_memory
 from fleetwake.consumers.runtime.decode import decode as decode_batch
 from fleetwake.consumers.runtime.garbage import collecting_seldom
-from fleetwake.consumers.runtime.service import PartitionStart, Record
-from fleetwake.schemas.codec import SHA256_HEADER, PackagedSchemas, decode, encode
+from fleetwake.consumers.runtime.service import PartitionStart, Ticking
+from fleetwake.schemas.codec import PackagedSchemas, decode
 from fleetwake.schemas.topics import EVENTS
 from fleetwake.schemas.windows import GROUPINGS, LG_K
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from fleetwake.consumers.runtime.service import Processor
 
@@ -54,8 +55,6 @@ BATCH = 10_000
 FLUSH_EVERY = 10
 PLAIN_EVENTS = 50_000
 QUIX_EVENTS = 100_000
-EVENTS_PER_S = 3_000
-"""Of event time, so that windows come and go as in a fleet at work."""
 
 
 class Topic:
@@ -73,44 +72,23 @@ class Topic:
             yield none
 
 
-def made(
-    total: int, sessions: int, tools: int, *, digests: bool = False
-) -> Iterator[list[Record]]:
-    """Batches of records, each event with an id and a time of its own."""
-    rng, started = random.Random(5), time.time_ns() // 1000
-    records = []
-    for n, event in enumerate(events(total)):
-        at = started + n * 1_000_000 // EVENTS_PER_S
-        fields: dict[str, Any] = {"occurred_at": at, "recorded_at": at}
-        if sessions:
-            fields["session_id"] = f"session-{rng.randrange(sessions)}"
-        if tools and event.tool_name:
-            fields["tool_name"] = f"tool-{rng.randrange(tools)}"
-        event_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-        whole = event._replace(
-            event_id=event_id, producer_id="bench", sequence=n + 1, **fields
-        )
-        value = encode(whole)
-        headers = ((SHA256_HEADER, sha256(value).digest()),) if digests else ()
-        records.append(Record(n, at // 1000, b"", value, headers))
-        if len(records) == BATCH or n == total - 1:
-            yield records
-            records = []
-
-
-async def measured(what: str, total: int, sessions: int, tools: int) -> dict[str, Any]:
+async def measured(
+    what: str, total: int, sessions: int, tools: int, *, keeps_up: bool = False
+) -> dict[str, Any]:
     """Decode, count and publish; making the events is not timed."""
     topic, schemas = Topic(), PackagedSchemas()
     processor = await opened(what, topic, total, sessions)
     spent, memory_mb, seen = Counter[str](), list[int](), 0
-    batches = made(total, sessions, tools, digests=what == "service")
-    for nth, records in enumerate(batches, 1):
+    made = batches(total, BATCH, sessions, tools, digests=what == "service")
+    for nth, records in enumerate(made, 1):
         began = time.process_time()
         batch = decode_batch(EVENTS, 0, records, schemas, replayed=False)
         at_hand = time.process_time()
         processor.process(batch)
         counted = time.process_time()
         if nth % FLUSH_EVERY == 0:
+            if keeps_up and isinstance(processor, Ticking):
+                processor.tick(records.timestamps_ms[-1])
             await processor.flush()
         spent["decode"] += at_hand - began
         spent["count"] += counted - at_hand
@@ -146,13 +124,14 @@ async def opened(what: str, topic: Topic, total: int, sessions: int) -> Processo
     )
     if what == "service":
         return await Metrics(settings).open(start)
-    return PartitionWindows(start, Limits.of(settings), {}, Series(settings.max_series))
+    series = Series(settings.max_series)
+    return Joined(PartitionWindows(start, Limits.of(settings), {}, series))
 
 
 def plain(total: int, sessions: int, tools: int) -> float:
     """The same windows as a loop over events; returns events per second."""
     schemas, rows, ids, spent = PackagedSchemas(), {}, set(), 0.0
-    for records in made(total, sessions, tools):
+    for records in batches(total, BATCH, sessions, tools):
         began = time.process_time()
         for record in records:
             event = decode(record.value or b"", schemas)
@@ -193,9 +172,13 @@ def count(rows: dict[Any, Any], event: Any) -> None:
                 distinct.update(event.session_id)
 
 
-async def figures(what: list[str], total: int, shape: tuple[int, int]) -> Any:
+async def figures(
+    what: list[str], total: int, shape: tuple[int, int], *, keeps_up: bool
+) -> Any:
     async with collecting_seldom():
-        return {one: await measured(one, total, *shape) for one in what}
+        return {
+            one: await measured(one, total, *shape, keeps_up=keeps_up) for one in what
+        }
 
 
 def show(name: str, one: dict[str, Any]) -> None:
@@ -216,12 +199,14 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=0)
     parser.add_argument("--tools", type=int, default=0)
     parser.add_argument("--what", choices=["windows", "service"], action="append")
+    parser.add_argument("--keeps-up", action="store_true")
     parser.add_argument("--quix", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    give_back_freed_memory()  # as the service does
     shape = args.sessions, args.tools
     what = args.what or ["windows", "service"]
-    found = asyncio.run(figures(what, args.events, shape))
+    found = asyncio.run(figures(what, args.events, shape, keeps_up=args.keeps_up))
     beside = plain(min(args.events, PLAIN_EVENTS), *shape)
     peer = quix.measure(min(args.events, QUIX_EVENTS)) if args.quix else "not asked"
     if args.json:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fleetwake.consumers.facts import SessionFold, batches, rows_of
 from fleetwake.consumers.facts.rows import keyed
+from fleetwake.consumers.metrics.joined import Joined
 from fleetwake.consumers.runtime.service import EventBatch, Record
 from fleetwake.schemas.arrow import to_arrow
 from fleetwake.schemas.event import EVENT_TYPES, AuditEvent
@@ -110,6 +111,20 @@ def at_once(batch, fold_of):
     batches.take_events(keyed(batch), fold_of)
 
 
+class Part:
+    """Folds what it is shown."""
+
+    def __init__(self):
+        self.folds = {}
+
+    def process(self, batch):
+        if (events := keyed(batch)) is not None:
+            batches.take_events(events, self.fold_of)
+
+    def fold_of(self, session_id):
+        return self.folds.setdefault(session_id, SessionFold.new(session_id, 0))
+
+
 def one_by_one(batch, fold_of):
     for row in rows_of(batch):
         fold_of(row.session_id).take(row)
@@ -125,6 +140,27 @@ def test_whole_batches_leave_what_single_events_leave(seed, ends):
 
     expected = folded(log, [], one_by_one)
     assert expected == actual
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**64), st.lists(st.integers(0, 80), max_size=3))
+def test_joined_batches_leave_what_single_events_leave(seed, ends):
+    """Their texts are dictionaries, which name sessions that are left out too."""
+    rng = random.Random(seed)
+    log = [
+        (ms, one._replace(session_id=rng.choice(["", "x" * 2000])))
+        if rng.random() < 0.1
+        else (ms, one)
+        for ms, one in made(rng)
+    ]
+    joined = Joined(part := Part())
+    with patch.object(batches, "_FEW", 0):
+        for batch in parts(log, ends):
+            joined.process(batch)
+        joined.tick(0)
+
+    expected = folded(log, [], one_by_one)
+    assert expected == {name: one.facts() for name, one in part.folds.items()}
 
 
 def test_what_is_too_much_is_forgotten_from_whole_batches_too():

@@ -225,9 +225,14 @@ class SessionFold:
             facts.first_occurred_at = some.first_occurred_at
             facts.first_appended_at = some.first_ms * 1000
         facts.events += some.events
-        facts.first_occurred_at = min(facts.first_occurred_at, some.first_occurred_at)
-        facts.last_occurred_at = max(facts.last_occurred_at, some.last_occurred_at)
-        facts.last_appended_at = max(facts.last_appended_at, some.last_ms * 1000)
+        last_appended_at = some.last_ms * 1000
+        # Compared, not min and max, as above.
+        if some.first_occurred_at < facts.first_occurred_at:  # noqa: PLR1730  # see above
+            facts.first_occurred_at = some.first_occurred_at
+        if some.last_occurred_at > facts.last_occurred_at:  # noqa: PLR1730  # see above
+            facts.last_occurred_at = some.last_occurred_at
+        if last_appended_at > facts.last_appended_at:  # noqa: PLR1730  # see above
+            facts.last_appended_at = last_appended_at
         for identity in some.identities:
             if identity != self._identity:
                 self._identify(identity)

@@ -57,7 +57,10 @@ class Ordered:
 
     def __init__(self, keyed: Keyed) -> None:
         self.keyed = keyed
-        number, self.sessions = _texts(keyed.events, "session_id")
+        codes, sessions = _texts(keyed.events, "session_id")
+        # A dictionary may have more than there are.
+        found, number = numbered(codes)
+        self.sessions = [sessions[one] for one in found.tolist()]
         is_short = len(self.sessions) <= np.iinfo(np.uint16).max
         # numpy has a radix sort for short numbers only.
         key = number.astype(np.uint16) if is_short else number

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from fleetwake.consumers.runtime.service import EventBatch
 
 __all__ = [
+    "COLUMNS",
     "IDENTITY",
     "MAX_NAME_CHARS",
     "MAX_SESSION_ID_BYTES",
+    "TEXTS",
     "Keyed",
     "Row",
+    "coded",
     "encoded",
     "identities",
     "keyed",
     "numbered",
     "rows_at",
     "rows_of",
-    "together",
 ]
 
 IDENTITY: Final = (
@@ -48,7 +50,7 @@ MAX_SESSION_ID_BYTES: Final = 1024
 MAX_NAME_CHARS: Final = 128
 """Names come from agents."""
 
-_MANY: Final = 2**16
+_MANY: Final = 2**20
 
 
 class Row(NamedTuple):
@@ -84,6 +86,22 @@ class Row(NamedTuple):
 
 
 _COLUMNS: Final = Row._fields[:-3]
+COLUMNS: Final = (*_COLUMNS, *IDENTITY)
+"""Those that facts are made of."""
+
+TEXTS: Final = frozenset(IDENTITY) | {
+    "session_id",
+    "event_type",
+    "producer_id",
+    "outcome",
+    "tool_name",
+    "error_kind",
+    "error_type",
+    "model",
+    "agent_to",
+}
+"""Columns of texts, each of which many events share. Such may be dictionaries."""
+
 _IDS: Final = frozenset({"session_id", "parent_session_id", "root_session_id"})
 
 
@@ -99,18 +117,6 @@ class Keyed(NamedTuple):
         return Keyed(self.events.take(at), self.offset[at], self.timestamp_ms[at])
 
 
-def together(parts: Sequence[Keyed]) -> Keyed:
-    """Return events that came one after the other as one."""
-    import numpy as np
-    import pyarrow as pa
-
-    return Keyed(
-        pa.concat_batches([one.events for one in parts]),
-        np.concatenate([one.offset for one in parts]),
-        np.concatenate([one.timestamp_ms for one in parts]),
-    )
-
-
 def keyed(batch: EventBatch) -> Keyed | None:
     """
     Return the events of a batch; None if there are none.
@@ -123,14 +129,13 @@ def keyed(batch: EventBatch) -> Keyed | None:
 
     if batch.events is None or not batch.events.num_rows:
         return None
-    found = Keyed(batch.events.select([*_COLUMNS, *IDENTITY]), *batch.positions())
-    lengths = pc.binary_length(found.events.column("session_id"))
-    is_key = pc.and_(
-        pc.greater(lengths, 0), pc.less_equal(lengths, MAX_SESSION_ID_BYTES)
-    )
-    if pc.all(is_key).as_py():
+    found = Keyed(batch.events.select(COLUMNS), *batch.positions())
+    names, of = coded(found.events.column("session_id"))
+    lengths = pc.binary_length(names).to_numpy()
+    is_key = (lengths > 0) & (lengths <= MAX_SESSION_ID_BYTES)
+    if is_key.all():
         return found
-    keys = is_key.to_numpy(zero_copy_only=False).nonzero()[0]
+    keys = is_key[of].nonzero()[0]
     return found.take(keys) if len(keys) else None
 
 
@@ -190,12 +195,16 @@ def numbered(
     """Return which codes there are, none below 0, and which of these a row has."""
     import numpy as np
 
-    if codes.max() >= _MANY:
+    most = int(codes.max())
+    if most >= _MANY:
         return np.unique(codes, return_inverse=True)
-    # Without sorting, which takes five times as long.
-    is_there = np.zeros(codes.max() + 1, np.bool_)
+    # Without sorting, which takes ten times as long.
+    is_there = np.zeros(most + 1, np.bool_)
     is_there[codes] = True
-    return np.flatnonzero(is_there), (np.cumsum(is_there) - 1)[codes]
+    found = np.flatnonzero(is_there)
+    number = np.empty(most + 1, np.int64)
+    number[found] = np.arange(len(found))
+    return found, number[codes]
 
 
 def encoded(
@@ -206,15 +215,28 @@ def encoded(
 
     Values that are alike only once they are cut are there several times.
     """
-    found = column.dictionary_encode()
-    texts: list[str] = found.dictionary.to_pylist()
+    found, codes = coded(column)
+    texts: list[str] = found.to_pylist()
     values: list[str | None]
     if name in _IDS:
         # Half an id would be that of another session.
         values = [one if len(one) <= MAX_SESSION_ID_BYTES else None for one in texts]
     else:
         values = [one[:MAX_NAME_CHARS] for one in texts]
-    return [*values, None], found.indices.fill_null(len(values)).to_numpy()
+    return [*values, None], codes
+
+
+def coded(column: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.int64]]:
+    """Return the values of a text column, and which a row has; after the last: null."""
+    import numpy as np
+    import pyarrow as pa
+
+    if not isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_encode()
+    codes, values = column.indices, column.dictionary
+    if codes.null_count:
+        codes = codes.fill_null(len(values))
+    return values, codes.to_numpy().astype(np.int64)
 
 
 def _values(name: str, column: pa.Array) -> list[Any]:
@@ -222,7 +244,7 @@ def _values(name: str, column: pa.Array) -> list[Any]:
 
     if column.null_count == len(column):
         return [None] * len(column)
-    if pa.types.is_string(column.type):
+    if not pa.types.is_primitive(column.type):
         # Few values, often: each is made once, and the rows share it.
         values, indices = encoded(name, column)
         return [values[at] for at in indices.tolist()]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fleetwake.schemas.records import Block, SessionFacts
 
 __all__ = [
@@ -50,11 +48,27 @@ class Silence(NamedTuple):
 DEFAULT_SILENCE: Final = Silence()
 
 
-def state_of(
+def state_of(  # noqa: PLR0911  # one for each state
     facts: SessionFacts, now_ms: int, silence: Silence = DEFAULT_SILENCE
 ) -> tuple[str, int]:
     """Return the state at `now_ms`, and the UTC microseconds at which it began."""
-    return next(_states(facts, now_ms, silence))
+    # What weighs most first.
+    if facts.standing == "ended":
+        return "ended", facts.standing_since
+    if blocks := [one.since for one in facts.blocks if _holds(one, now_ms)]:
+        return "blocked", min(blocks)
+    if loops := [one.since for one in facts.alerts if one.kind == "loop"]:
+        return "looping", min(loops)
+    if facts.standing:
+        return facts.standing, facts.standing_since
+    lost_at = _lost_at_ms(facts, silence)
+    if lost_at is not None and now_ms >= lost_at:
+        return "lost", facts.last_appended_at
+    if asked := [one.since for one in facts.work if one.kind == "confirmation"]:
+        return "waiting", min(asked)
+    if not facts.work and now_ms >= _silent_at_ms(facts, silence.idle_ms):
+        return "idle", facts.last_appended_at
+    return "working", facts.turn_since or facts.first_occurred_at
 
 
 def changes_at_ms(
@@ -68,7 +82,7 @@ def changes_at_ms(
             moments.append(lost_at)
         if not facts.work:
             moments.append(_silent_at_ms(facts, silence.idle_ms))
-    return min((one for one in moments if one > now_ms), default=None)
+    return min([one for one in moments if one > now_ms], default=None)
 
 
 def calls_until(facts: SessionFacts, now_ms: int) -> list[int]:
@@ -79,31 +93,6 @@ def calls_until(facts: SessionFacts, now_ms: int) -> list[int]:
     )
     numbers = numbers[-SPARK_MINUTES:]
     return [0] * (SPARK_MINUTES - len(numbers)) + numbers
-
-
-def _states(
-    facts: SessionFacts, now_ms: int, silence: Silence
-) -> Iterator[tuple[str, int]]:
-    """All that is true of the session, what weighs most first."""
-    if facts.standing == "ended":
-        yield "ended", facts.standing_since
-    blocks = [one.since for one in facts.blocks if _holds(one, now_ms)]
-    if blocks:
-        yield "blocked", min(blocks)
-    loops = [one.since for one in facts.alerts if one.kind == "loop"]
-    if loops:
-        yield "looping", min(loops)
-    if facts.standing:
-        yield facts.standing, facts.standing_since
-    lost_at = _lost_at_ms(facts, silence)
-    if lost_at is not None and now_ms >= lost_at:
-        yield "lost", facts.last_appended_at
-    asked = [one.since for one in facts.work if one.kind == "confirmation"]
-    if asked:
-        yield "waiting", min(asked)
-    if not facts.work and now_ms >= _silent_at_ms(facts, silence.idle_ms):
-        yield "idle", facts.last_appended_at
-    yield "working", facts.turn_since or facts.first_occurred_at
 
 
 def _holds(block: Block, now_ms: int) -> bool:

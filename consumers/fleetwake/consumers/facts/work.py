@@ -51,6 +51,8 @@ class Work:
         """Tell whether work that begins and ends unseen would leave all as it is."""
         if len(self._open) + some.deepest > _MOST:
             return False
+        if not self._open:
+            return True
         if any(GROUPS[group] & some.lone for group, _ in self._open):
             return False
         names = {name for group, name in self._open if GROUPS[group] & some.paired}

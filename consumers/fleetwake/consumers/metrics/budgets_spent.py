@@ -98,9 +98,7 @@ class Spending:
             del self._clocks[gone]
         if not lengths or events is None or not events.num_rows:
             return
-        records = [batch.records[row] for row in batch.rows]
-        offset = np.array([one.offset for one in records], np.int64)
-        appended_ms = np.array([one.timestamp_ms for one in records], np.int64)
+        offset, appended_ms = batch.positions()
         columns = Columns.of(events, offset, appended_ms * 1000)
         sums = columns.sums(self._prices)
         for length in sorted(lengths):

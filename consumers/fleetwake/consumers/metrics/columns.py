@@ -16,7 +16,7 @@ from fleetwake.consumers.facts.kinds import (
     STOPPED,
     state_told,
 )
-from fleetwake.consumers.facts.rows import numbered
+from fleetwake.consumers.facts.rows import coded, numbered
 from fleetwake.schemas.windows import BUCKET_BOUNDS_US, SIZES_S, SUMS
 
 if TYPE_CHECKING:
@@ -26,9 +26,23 @@ if TYPE_CHECKING:
 
     from fleetwake.consumers.metrics.prices import Price
 
-__all__ = ["CAN_FAIL", "NO_BUCKET", "Columns", "Dimension", "Longs", "sums_of_kind"]
+__all__ = [
+    "CAN_FAIL",
+    "KIND_SUMS",
+    "NO_BUCKET",
+    "TIMED",
+    "Columns",
+    "Dimension",
+    "Longs",
+    "Mask",
+    "Pairs",
+    "pairs_of",
+    "states_of",
+    "sums_of_kind",
+]
 
 Longs: TypeAlias = "npt.NDArray[np.int64]"
+Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 CAN_FAIL: Final = frozenset({"tool.complete", "tool.failure"})
 """
@@ -38,11 +52,17 @@ second view of what failed inside.
 
 NO_BUCKET: Final = -1
 
-_DURATIONS: Final = {
+KIND_SUMS: Final = ("calls", "failures", "blocks", "loops", "turns")
+"""What `sums_of_kind` tells."""
+
+TIMED: Final = {
     "calls": CALL_ENDS,
     "responses": frozenset({"model.error", "model.response"}),
     "turns": frozenset({"turn.end"}),
 }
+"""The types of event whose durations a grouping has."""
+
+_ALL_TIMED: Final = frozenset().union(*TIMED.values())
 _TOKENS: Final = tuple(name for name in SUMS if name.endswith("_tokens"))
 _MAX_AHEAD_US: Final = 5 * 60 * 1_000_000
 """A clock may be so far ahead of the broker's (docs/guarantees.md)."""
@@ -65,6 +85,13 @@ class Dimension(NamedTuple):
 
     codes: Longs
     names: list[str | None]
+
+
+class Pairs(NamedTuple):
+    """Types and outcomes: `together[of[row]]` are those of a row."""
+
+    together: list[tuple[str, str]]
+    of: Longs
 
 
 class Columns:
@@ -102,71 +129,58 @@ class Columns:
 
     def dimension(self, name: str) -> Dimension:
         """Return the names of a column, cut to 128 characters unless they are ids."""
-        if name == "session_state":
-            return self._dimensions.setdefault(name, self._states())
         if name not in self._dimensions:
-            column = self.events.column(name)
-            if column.null_count == len(column):
-                none = Dimension(np.zeros(len(column), np.int64), [None])
-                return self._dimensions.setdefault(name, none)
-            encoded = column.dictionary_encode(null_encoding="encode")
-            names = encoded.dictionary.to_pylist()
-            if name != "session_id":
-                names = [one and one[:_MAX_NAME_CHARS] for one in names]
-            codes = encoded.indices.to_numpy(zero_copy_only=False)
-            self._dimensions[name] = Dimension(codes.astype(np.int64), names)
+            self._dimensions[name] = self._dimension(name)
         return self._dimensions[name]
 
     def sums(self, prices: Mapping[str, Price]) -> dict[str, Longs]:
         """What each event adds to each of `SUMS`; one that none adds to is left out."""
-        found = {"events": np.ones(len(self.offset), np.int64)}
-        kinds = self._kinds()
-        for nth, name in enumerate(_KIND_SUMS):
-            if kinds[:, nth].any():
-                found[name] = kinds[:, nth].astype(np.int64)
+        pairs, of = pairs_of(self.dimension("event_type"), self.dimension("outcome"))
+        adds = np.array([sums_of_kind(*pair) for pair in pairs])
+        kinds = {
+            name: adds[of, nth].astype(np.int64)
+            for nth, name in enumerate(KIND_SUMS)
+            if adds[:, nth].any()
+        }
+        events = np.ones(len(self.offset), np.int64)
+        return {"events": events, **kinds, **self.amounts(prices)}
+
+    def amounts(self, prices: Mapping[str, Price]) -> dict[str, Longs]:
+        """Those of `sums` that an event's type and outcome do not tell."""
         tokens = {
             name: one for name in _TOKENS if (one := self._tokens(name)) is not None
         }
-        return found | tokens | self._costs(tokens, prices)
+        return tokens | self._costs(tokens, prices)
 
-    def buckets(self, durations: str) -> Longs | None:
-        """Return the bucket of each event's duration; None where no event has one."""
-        kinds = self.dimension("event_type")
-        is_one = np.array([kind in _DURATIONS[durations] for kind in kinds.names])
-        rows = np.flatnonzero(is_one[kinds.codes])
+    def buckets(self) -> Longs | None:
+        """
+        Return the bucket of each event's duration, as far as anyone counts it.
+
+        None where no event has one.
+        """
         column = self.events.column("duration_ms")
-        if not len(rows) or column.null_count == len(column):
+        if column.null_count == len(column):
             return None
-        took_us = column.to_numpy(zero_copy_only=False)[rows] * 1000.0
-        valid = np.isfinite(took_us) & (took_us >= 0)
-        if not valid.any():
+        kinds = self.dimension("event_type")
+        is_timed = np.array([kind in _ALL_TIMED for kind in kinds.names])[kinds.codes]
+        took_us = column.to_numpy(zero_copy_only=False) * 1000.0
+        rows = np.flatnonzero(is_timed & np.isfinite(took_us) & (took_us >= 0))
+        if not len(rows):
             return None
         found = np.full(len(self.offset), NO_BUCKET, np.int64)
-        at = np.searchsorted(_BOUNDS, took_us[valid])
-        found[rows[valid]] = np.minimum(at, len(_BOUNDS) - 1)
+        at = np.searchsorted(_BOUNDS, took_us[rows])
+        found[rows] = np.minimum(at, len(_BOUNDS) - 1)
         return found
 
-    def _kinds(self) -> npt.NDArray[np.bool_]:
-        """A row of `_KIND_SUMS` for each event, by its type and outcome."""
-        pairs, of = self._pairs()
-        return np.array([sums_of_kind(*pair) for pair in pairs])[of]
-
-    def _states(self) -> Dimension:
-        pairs, of = self._pairs()
-        names: dict[str | None, int] = {}
-        codes = [names.setdefault(state_told(*pair), len(names)) for pair in pairs]
-        return Dimension(np.array(codes)[of], list(names))
-
-    def _pairs(self) -> tuple[list[tuple[str, str]], Longs]:
-        """The types and outcomes that there are together, and which an event has."""
-        kinds, outcomes = self.dimension("event_type"), self.dimension("outcome")
-        width = len(outcomes.names)
-        found, of = numbered(kinds.codes * width + outcomes.codes)
-        pairs = [
-            (kinds.names[pair // width] or "", outcomes.names[pair % width] or "")
-            for pair in found.tolist()
-        ]
-        return pairs, of
+    def _dimension(self, name: str) -> Dimension:
+        column = self.events.column(name)
+        if column.null_count == len(column):
+            return Dimension(np.zeros(len(column), np.int64), [None])
+        values, codes = coded(column)
+        names: list[str | None] = values.to_pylist()
+        if name != "session_id":
+            names = [one and one[:_MAX_NAME_CHARS] for one in names]
+        return Dimension(codes, [*names, None] if column.null_count else names)
 
     def _tokens(self, name: str) -> Longs | None:
         column = self.events.column(name)
@@ -200,6 +214,24 @@ class Columns:
         return found | ({"unpriced": missing.astype(np.int64)} if missing.any() else {})
 
 
+def pairs_of(kinds: Dimension, outcomes: Dimension) -> Pairs:
+    """Return the types and outcomes that there are together, and which a row has."""
+    width = len(outcomes.names)
+    found, of = numbered(kinds.codes * width + outcomes.codes)
+    pairs = [
+        (kinds.names[pair // width] or "", outcomes.names[pair % width] or "")
+        for pair in found.tolist()
+    ]
+    return Pairs(pairs, of)
+
+
+def states_of(pairs: Pairs) -> Dimension:
+    """Return how rows leave their sessions."""
+    names: dict[str | None, int] = {}
+    codes = [names.setdefault(state_told(*pair), len(names)) for pair in pairs.together]
+    return Dimension(np.array(codes)[pairs.of], list(names))
+
+
 def sums_of_kind(kind: str, outcome: str) -> tuple[bool, ...]:
     """Tell whether an event adds to calls, failures, blocks, loops and turns."""
     return (
@@ -209,9 +241,6 @@ def sums_of_kind(kind: str, outcome: str) -> tuple[bool, ...]:
         kind.startswith("loop."),
         kind == "turn.start",
     )
-
-
-_KIND_SUMS: Final = ("calls", "failures", "blocks", "loops", "turns")
 
 
 def _priced(

@@ -8,6 +8,7 @@ from fleetwake.consumers.metrics.budgets import BudgetsSource
 from fleetwake.consumers.metrics.budgets_processor import PartitionBudgets
 from fleetwake.consumers.metrics.drops import PartitionDrops
 from fleetwake.consumers.metrics.exposition import Series
+from fleetwake.consumers.metrics.joined import Joined
 from fleetwake.consumers.metrics.otlp import OtlpPush
 from fleetwake.consumers.metrics.partition_windows import PartitionWindows
 from fleetwake.consumers.metrics.parts import Parts
@@ -66,12 +67,15 @@ class Metrics:
         budgets = PartitionBudgets(start, self._budgets, self._prices, sessions.at_work)
         for part in (windows, sessions, budgets):
             await part.restore()
-        return Parts(
+        every_s = self._settings.publish_interval_s
+        counted = Parts(
             [
                 (windows, (EVENTS,)),
                 (sessions, (EVENTS, ALERTS, VERDICTS, SESSIONS)),
                 (budgets, (EVENTS, SIGNALS)),
-                (PartitionDrops(), (EVENTS,)),
             ],
-            self._settings.publish_interval_s,
+            every_s,
+        )
+        return Parts(
+            [(Joined(counted), self.topics), (PartitionDrops(), (EVENTS,))], every_s
         )

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from fleetwake.consumers.facts import SessionFold, Silence
 from fleetwake.consumers.facts.batches import take_events
 from fleetwake.consumers.facts.encoding import encode_facts
-from fleetwake.consumers.facts.rows import MAX_SESSION_ID_BYTES, keyed, together
+from fleetwake.consumers.facts.rows import MAX_SESSION_ID_BYTES, keyed
 from fleetwake.consumers.metrics.sessions_published import read_back, read_record
 from fleetwake.consumers.metrics.tally import Known, Tally
 from fleetwake.consumers.runtime.service import OutRecord
@@ -25,7 +25,6 @@ from fleetwake.schemas.topics import ALERTS, EVENTS, SESSIONS, VERDICTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fleetwake.consumers.facts.rows import Keyed
     from fleetwake.consumers.metrics.sessions_published import Published
     from fleetwake.consumers.metrics.settings import MetricsSettings
     from fleetwake.consumers.runtime.service import EventBatch, PartitionStart
@@ -34,12 +33,6 @@ __all__ = ["FORGOTTEN", "OWNER_HEADER", "PartitionSessions"]
 
 OWNER_HEADER: Final = "fleetwake-owner"
 """Which processor has published a record: a few bytes, drawn anew by each."""
-
-_MANY: Final = 50_000
-"""
-Events that wait at most, about 10 MB of them; where their names are long,
-FLEETWAKE_RUNTIME_MAX_PENDING_BYTES has them taken sooner.
-"""
 
 FORGOTTEN = Counter(
     "fleetwake_sessions_forgotten_total",
@@ -70,7 +63,6 @@ class PartitionSessions:
         """By their last event, oldest first."""
         self._folds: dict[str, SessionFold] = {}
         self._asleep: dict[str, bytes] = {}
-        self._waiting: list[Keyed] = []
         self._restored_to = 0
         self._mark = (OWNER_HEADER, secrets.token_bytes(4))
         """Of what we publish."""
@@ -129,10 +121,9 @@ class PartitionSessions:
         self._log_ms = max(self._log_ms, batch.records[-1].timestamp_ms)
         self._now_ms = self._log_ms
         if batch.topic == EVENTS:
-            self._wait(batch)
-            return
-        self._settle()
-        if batch.topic == ALERTS:
+            if (events := keyed(batch)) is not None:
+                self._take_in(take_events(events, self._fold))
+        elif batch.topic == ALERTS:
             self._take_in(dict(self._alerts(batch)))
         elif batch.topic == VERDICTS:
             self._take_in(dict(self._verdicts(batch)))
@@ -140,7 +131,6 @@ class PartitionSessions:
     def tick(self, now_ms: int, /) -> bool:
         """Judge those whom silence may have changed; see `Ticking`."""
         self._now_ms = max(self._log_ms, now_ms)
-        self._settle()
         queue = self._queue
         while queue and queue[0][0] <= self._now_ms:
             at, session_id = heapq.heappop(queue)
@@ -176,7 +166,6 @@ class PartitionSessions:
 
     def at_work(self) -> Iterator[SessionFacts]:
         """Yield the facts of all that time or events may still change."""
-        self._settle()
         for fold in self._folds.values():
             yield fold.facts()
 
@@ -205,20 +194,6 @@ class PartitionSessions:
         asleep = self._asleep.get(session_id)
         return asleep or encode_facts(self._folds[session_id].facts())
 
-    def _wait(self, batch: EventBatch) -> None:
-        """Keep the events of a batch until there are many: these are faster."""
-        events = keyed(batch)
-        if events is not None:
-            self._waiting.append(events)
-            if sum(len(one.offset) for one in self._waiting) >= _MANY:
-                self._settle()
-
-    def _settle(self) -> None:
-        """Take the events that wait into their sessions."""
-        if self._waiting:
-            self._take_in(take_events(together(self._waiting), self._fold))
-            self._waiting.clear()
-
     def _take_in(self, touched: Mapping[str, int]) -> None:
         """Judge sessions that something was heard of; the times are of the last."""
         for session_id, last_ms in touched.items():
@@ -229,7 +204,6 @@ class PartitionSessions:
         self._forget()
 
     def _records(self) -> Iterator[OutRecord]:
-        self._settle()
         partition, marks = self._start.partition, (self._mark,)
         for session_id in self._changed:
             value = self._value(session_id)
@@ -282,7 +256,8 @@ class PartitionSessions:
         fold = self._folds[session_id]
         is_other = fold.judge(self._now_ms)
         due = fold.changes_at_ms(self._now_ms)
-        levels = tuple([one.level for one in fold.alerts])
+        alerts = fold.alerts
+        levels = tuple([one.level for one in alerts]) if alerts else ()
         known = Known(last_ms, fold.state, levels)
         self._tally.change(self._known.get(session_id), known)
         self._known[session_id] = known

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from datasketches import HLL_4, hll_sketch
 
+from fleetwake.consumers.metrics.sorting import changes
 from fleetwake.schemas.windows import (
     BUCKET_BOUNDS_US,
     GROUPINGS,
@@ -74,7 +75,10 @@ class Table:
         self._sums = np.zeros((8, len(self._grouping.sums)), np.int64)
         self._published = self._sums.copy()
         self._applied = np.full(8, -1, np.int64)
-        self._buckets: list[dict[int, int]] = []
+        self._pairs = self._counts = _NO_PAIRS
+        """Rows and buckets in order, each pair as one number; how often it came."""
+        self._restored: dict[int, dict[int, int]] = {}
+        """By row, until the first are counted."""
         self._pending: list[Longs] = []
         self._settled: list[tuple[Longs, Longs]] = []
         self._distinct: dict[str, list[Any]] = {n: [] for n in self._grouping.distinct}
@@ -146,20 +150,28 @@ class Table:
         self._applied[number] = row.applied_through
         self._sums[number] = [getattr(row, name) for name in self._grouping.sums]
         self._published[number] = self._sums[number]
-        if self._buckets:
-            self._buckets[number] = buckets
+        self._restored[number] = buckets
         for name, sketch in sketches.items():
             self._distinct[name][number] = sketch
 
     def changed(self) -> Iterator[tuple[int, Dimensions, dict[str, Any]]]:
         """Window, dimensions and fields of each row that was not published so."""
         self._settle()
-        for number in sorted(self._changed):
+        numbers = sorted(self._changed)
+        # The pairs of a row are neighbours.
+        first = np.array(numbers, np.int64) * _WIDTH
+        starts = np.searchsorted(self._pairs, first).tolist()
+        ends = np.searchsorted(self._pairs, first + _WIDTH).tolist()
+        for number, start, end in zip(numbers, starts, ends, strict=True):
             fields = dict(
                 zip(self._grouping.sums, self._sums[number].tolist(), strict=True)
             )
-            if self._buckets:
-                fields["durations"] = buckets_text(self._buckets[number])
+            if self._grouping.durations:
+                buckets = (self._pairs[start:end] % _WIDTH).tolist()
+                counts = self._counts[start:end].tolist()
+                fields["durations"] = buckets_text(
+                    dict(zip(buckets, counts, strict=True))
+                )
             for name, sketches in self._distinct.items():
                 packed = sketches[number].serialize_compact()
                 fields[name] = base64.b64encode(packed).decode()
@@ -195,14 +207,28 @@ class Table:
 
     def _settle(self) -> None:
         """Count the durations that wait: many at once are counted sooner."""
-        if not self._pending:
-            return
-        pairs, counts = np.unique(np.concatenate(self._pending), return_counts=True)
-        self._pending.clear()
-        self._settled.append((pairs, counts))
-        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
-            row = self._buckets[pair // _WIDTH]
-            row[pair % _WIDTH] = row.get(pair % _WIDTH, 0) + count
+        if self._restored:
+            held = [
+                (number * _WIDTH + bucket, count)
+                for number, buckets in self._restored.items()
+                for bucket, count in buckets.items()
+            ]
+            self._restored.clear()
+            self._count(*np.array(held, np.int64).reshape(-1, 2).T)
+        if self._pending:
+            pairs, counts = np.unique(np.concatenate(self._pending), return_counts=True)
+            self._pending.clear()
+            self._settled.append((pairs, counts))
+            self._count(pairs, counts)
+
+    def _count(self, pairs: Longs, counts: Longs) -> None:
+        pairs = np.concatenate([self._pairs, pairs])
+        counts = np.concatenate([self._counts, counts])
+        order = np.argsort(pairs, kind="stable")
+        pairs = pairs[order]
+        starts = changes(pairs) if len(pairs) else order
+        self._pairs = pairs[starts]
+        self._counts = np.add.reduceat(counts[order], starts)
 
     def _admit(self, key: tuple[int, Dimensions]) -> int:
         number = self._numbers.get(key, -1)
@@ -234,8 +260,6 @@ class Table:
             self._sums = np.concatenate([self._sums, none])
             self._published = np.concatenate([self._published, none])
             self._applied = np.concatenate([self._applied, none[:, 0] - 1])
-        if self._grouping.durations:
-            self._buckets.append({})
         for sketches in self._distinct.values():
             sketches.append(hll_sketch(LG_K, HLL_4))
         return number

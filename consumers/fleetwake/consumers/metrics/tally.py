@@ -31,6 +31,10 @@ class Known(NamedTuple):
     levels: tuple[str, ...]
     """Of its alerts."""
 
+    def is_as(self, other: Known) -> bool:
+        """Tell whether both are alike but for the time."""
+        return self.state == other.state and self.levels == other.levels
+
 
 class Tally:
     """The sessions of a partition by state, and their alerts by level."""
@@ -42,14 +46,16 @@ class Tally:
 
     def change(self, before: Known | None, now: Known | None) -> None:
         """Note how a session was and is; None: there was or is none."""
-        if before is not None and now is not None and before[1:] == now[1:]:
-            return
         if before is not None:
+            if now is not None and before.is_as(now):
+                return
             self.states[before.state] -= 1
-            self.levels.subtract(before.levels)
+            if before.levels:
+                self.levels.subtract(before.levels)
         if now is not None:
             self.states[now.state] += 1
-            self.levels.update(now.levels)
+            if now.levels:
+                self.levels.update(now.levels)
 
 
 _LIVE: WeakSet[Tally] = WeakSet()

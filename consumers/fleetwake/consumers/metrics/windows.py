@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from fleetwake.consumers.metrics.columns import NO_BUCKET
+from fleetwake.consumers.metrics.cells import Cells
 from fleetwake.consumers.metrics.exposition import FOLDED
 from fleetwake.consumers.metrics.grouped import group
+from fleetwake.consumers.metrics.sorting import changes, lengths
 from fleetwake.consumers.metrics.table import Table
 from fleetwake.schemas.records import MetricWindow
 from fleetwake.schemas.windows import GROUPINGS, SIZES_S
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Windows"]
 
+
+_DISTINCT: Final = {"sessions": "session_id", "agents": "agent_id"}
 
 _EMPTY: Final = {
     one.name: None if one.default is MISSING else one.default
@@ -90,23 +93,25 @@ class Windows:
         """
         late = {s: events.late_us > kept for s, kept in self._limits.kept_us.items()}
         late = {size_s: mask for size_s, mask in late.items() if mask.any()}
-        sums = events.sums(prices)
+        is_restored = int(events.offset[0]) <= self.restored_through
+        cells = Cells(events, late, prices, apart=is_restored)
         for name, grouping in GROUPINGS.items():
-            grouped = group(events, grouping, sums)
+            grouped = group(cells, grouping)
             if grouped is None:
                 continue
             for size_s in grouping.sizes_s:
                 some = grouped
                 if size_s in late:
-                    some = grouped.keep(~late[size_s][grouped.at])
+                    some = grouped.keep(~cells.late[size_s][grouped.at])
                 self._add(self._tables[name, size_s], some)
         return {size_s: int(mask.sum()) for size_s, mask in late.items()}
 
     def _add(self, table: Table, some: Grouped) -> None:
         if not len(some.at):
             return
+        cells, grouping = some.cells, GROUPINGS[table.name]
         window = some.window // (table.size_s // SIZES_S[0])
-        starts = some.starts(window)
+        starts = changes(some.code, window)
         numbers = table.numbers(
             [
                 (at, some.dimensions[code])
@@ -114,26 +119,30 @@ class Windows:
                     window[starts].tolist(), some.code[starts].tolist(), strict=True
                 )
             ],
-            np.minimum.reduceat(some.offset, starts),
+            np.minimum.reduceat(cells.first[some.at], starts),
         )
-        lengths = np.diff(np.append(starts, len(window)))
-        number = np.repeat(numbers, lengths)
-        if some.offset.min() <= self.restored_through:
-            is_new = some.offset > table.applied(number)
-            if not is_new.all():
-                some, number = some.keep(is_new), number[is_new]
-                if not len(number):
-                    return
-                starts = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1])
-                numbers = number[starts]
-        added = {n: np.add.reduceat(one, starts) for n, one in some.sums.items()}
-        table.add(numbers, added, np.maximum.reduceat(some.offset, starts))
-        if some.buckets is not None:
-            known = some.buckets != NO_BUCKET
-            table.add_durations(number[known], some.buckets[known])
-        for name in some.values:
-            at, values = some.distinct(name)
-            table.add_distinct(name, number[at], values)
+        number = np.repeat(numbers, lengths(starts, len(window)))
+        if cells.first[0] <= self.restored_through:
+            is_new = cells.first[some.at] > table.applied(number)
+            some, number = some.keep(is_new), number[is_new]
+            if not len(number):
+                return
+            starts = changes(number)
+            numbers = number[starts]
+        at, row = some.at, some.of_cells(number)
+        added = {
+            name: np.add.reduceat(cells.sums[name][at], starts)
+            for name in grouping.sums
+            if name in cells.sums
+        }
+        table.add(numbers, added, np.maximum.reduceat(cells.last[at], starts))
+        if grouping.durations and (timed := cells.durations(grouping.durations)):
+            timed_row = row[timed[0]]
+            is_here = timed_row >= 0
+            table.add_durations(timed_row[is_here], timed[1][is_here])
+        for name in grouping.distinct:
+            cell, values = some.distinct(_DISTINCT[name])
+            table.add_distinct(name, row[cell], values)
 
     def changed(self, partition: int) -> Iterator[dict[str, Any]]:
         """The fields of each row that was changed since `published`."""
