@@ -195,7 +195,7 @@ def test_demo_stays_up_on_a_terminal_until_ctrl_c(demo: Demo) -> None:
     with contextlib.suppress(OSError):
         while b"?token=" not in shown:
             shown += os.read(terminal, 65_536)
-    urls = set(re.findall(rb"http://127[.]0[.]0[.]1:[0-9]+/metrics/", shown))
+    urls = set(re.findall(rb"http://127[.]0[.]0[.]1:[0-9]+/metrics", shown))
 
     assert f"127.0.0.1:{demo.broker_port}" in shown.decode()
     assert len(urls) == 3

@@ -160,7 +160,7 @@ async def test_a_service_tells_its_health(kafka: Any, tmp_path: Path) -> None:
         await service.until_ready()
         flushed = await service.logged("partition.flushed")
         live = await service.get("/livez")
-        _, metrics = await service.get("/metrics/")
+        _, metrics = await service.get("/metrics")
 
     assert live == (200, "ok\n")
     assert tuple(
@@ -185,7 +185,7 @@ async def test_sigterm_flushes_commits_and_exits_in_time(
         await publish(settings, 50)
         async with asyncio.timeout(30):
             seen = f'_in_total{{service="archive",topic="{settings.topic(EVENTS)}"}} 50'
-            while seen not in (await service.get("/metrics/"))[1]:
+            while seen not in (await service.get("/metrics"))[1]:
                 await asyncio.sleep(0.05)
         members = await group_members(settings, settings.group("archive"))
         started = time.monotonic()

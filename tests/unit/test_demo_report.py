@@ -119,7 +119,7 @@ def test_long_session_ids_keep_their_ends() -> None:
 def test_metrics_are_summed_by_agent() -> None:
     """Over tools; a column that nobody fills is left out."""
     report, out = printed()
-    report.metrics(EXPOSED, "http://127.0.0.1:1/metrics/")
+    report.metrics(EXPOSED, "http://127.0.0.1:1/metrics")
     lines = [line.split() for line in text_of(out).splitlines()]
 
     assert ["agent", "calls", "failures"] in lines

@@ -39,7 +39,7 @@ def serving(text: str) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/metrics/" else 404)
+            self.send_response(200 if self.path == "/metrics" else 404)
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -50,7 +50,7 @@ def serving(text: str) -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/metrics/"
+            yield f"http://127.0.0.1:{server.server_port}/metrics"
         finally:
             server.shutdown()
             thread.join()

@@ -196,7 +196,7 @@ class _Demonstration:
             _SERVICES, servers, first_port=RuntimeSettings().health_port
         )
         self._urls = {
-            spec.name: (spec.ready_url or "").replace("/readyz", "/metrics/")
+            spec.name: (spec.ready_url or "").replace("/readyz", "/metrics")
             for spec in specs
             if spec.name in _COUNTED
         }

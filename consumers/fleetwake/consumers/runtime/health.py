@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import make_asgi_app
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Mount, Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from fleetwake.consumers.runtime.serving import serving
 
@@ -47,10 +48,15 @@ def _app(runner: Runner) -> Starlette:
             return PlainTextResponse("not all partitions are being processed\n", 503)
         return PlainTextResponse("ok\n")
 
+    # Not the library's own application, which a Mount answers with a redirect first.
+    async def metrics(request: Request) -> Response:
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), headers={"content-type": kind})
+
     return Starlette(
         routes=[
             Route("/livez", livez),
             Route("/readyz", readyz),
-            Mount("/metrics", make_asgi_app()),
+            Route("/metrics", metrics),
         ]
     )
