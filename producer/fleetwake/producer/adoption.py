@@ -62,6 +62,7 @@ class Adoption:
         self._max_age_s = max_age_s
         self._tell = tell
         self._ring = ring
+        self._look_at = -math.inf
         self._found: Iterator[Spool] = iter(())
         self._spools: list[_Adopted] = []
         self._queue: deque[list[Waiting]] = deque()
@@ -107,13 +108,15 @@ class Adoption:
     def _look(self) -> Spool | None:
         if (spool := next(self._found, None)) is not None:
             return spool
+        if (now := time.monotonic()) < self._look_at:
+            return None
         try:
             folder = self._folder()
         except FleetwakeError as error:
             self._note(error)
             return None
-        now = time.monotonic()
-        if now < _looked_at.get(folder, -math.inf) + _LOOK_AGAIN_S:
+        self._look_at = _looked_at.get(folder, -math.inf) + _LOOK_AGAIN_S
+        if now < self._look_at:
             return None
         _looked_at[folder] = now
         self._found = adopt(folder, on_error=self._note)

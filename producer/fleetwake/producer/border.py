@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetwake.producer.cap import (
@@ -41,6 +42,13 @@ logger: Final = logging.getLogger("fleetwake.producer")
 # What the end of a preview may halve.
 _TOKEN: Final = re.compile(r"""[^\s"'<>]*""")
 _AT: Final = {name: index for index, name in enumerate(AuditEvent._fields)}
+_content = itemgetter(
+    *map(
+        AuditEvent._fields.index,
+        ("payload", "arguments_preview", "result_preview", "error_message", "reason"),
+    )
+)
+_UTF8_BYTES: Final = 4
 _MAX_PREVIEW_CHARS: Final = PREVIEW_CHARS + MARGIN_CHARS
 _TEXT_OR_NONE: Final = frozenset({str, type(None)})
 _ROUGH_TEXT_CHARS: Final = MAX_TEXT_CHARS + MARGIN_CHARS
@@ -73,9 +81,11 @@ class Border:
         self._key = settings.key()
         self._policy = settings.policy
         self._policies = Policies(settings.policy, settings.tools, self._key)
+        self._passes_all = settings.policy == "full" and not settings.tools
         self._redacts = settings.redact
         self._hooks = tuple(redactors)
         self._max_payload_bytes = settings.max_payload_bytes
+        self._short_payload = settings.max_payload_bytes // _UTF8_BYTES
         self._hot: HotSessions | None = None
         if settings.hot_session_rate is not None:
             self._hot = HotSessions(
@@ -103,15 +113,17 @@ class Border:
             event = _with_wide_previews(before, event, content)
         if self._hot is not None and self._hot.is_hot(event.session_id):
             event = _folded(event)
-        chars = len(event.payload or "")
-        policy = self._policies.of(event)
-        if policy != "full":
-            event = self._policies.apply(policy, event)
+        whole = event
+        if not self._passes_all:
+            event = self._policies.apply(self._policies.of(event), event)
+        is_short = self._is_short(event)
         if self._redacts:
-            event = self._redactor.event(_roughly_cut(event))
+            event = self._redactor.event(event if is_short else _roughly_cut(event))
         for hook in self._hooks:
             event = self._hooked(hook, event)
-        return self._capped(event, chars)
+        if event is whole and is_short:
+            return event
+        return self._capped(event, len(whole.payload or ""))
 
     def data(self, data: bytes) -> bytes:
         """Return of a dead letter's bytes what may leave, cut at 1 MiB."""
@@ -149,6 +161,18 @@ class Border:
         self.withheld += 1
         bare = without_content(event)
         return bare._replace(attributes={**bare.attributes, WITHHELD: "hook"})
+
+    def _is_short(self, event: AuditEvent) -> bool:
+        """Tell whether no cap can matter: it is what most events are."""
+        payload, arguments, result, error, reason = _content(event)
+        return (
+            (payload is None or len(payload) <= self._short_payload)
+            and (arguments is None or len(arguments) <= PREVIEW_CHARS)
+            and (result is None or len(result) <= PREVIEW_CHARS)
+            and (error is None or len(error) <= MAX_TEXT_CHARS)
+            and (reason is None or len(reason) <= MAX_TEXT_CHARS)
+            and not event.attributes
+        )
 
     def _capped(self, event: AuditEvent, chars: int) -> AuditEvent:
         changes: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +21,7 @@ __all__ = ["EMPTY_BYTES", "Checked", "check", "check_letter"]
 EMPTY_BYTES: Final = 600
 """Of an event without any text, roughly: as a tuple and as a record alike."""
 
+_NO_ATTRIBUTES: Final = AuditEvent().attributes
 _TEXT_FIELDS: Final = tuple(
     name
     for name, kind in AuditEvent.__annotations__.items()
@@ -47,14 +49,15 @@ def check(event: AuditEvent, content: Content | None = None) -> Checked:
     """
     if type(event) is not AuditEvent:
         raise InvalidEventError("event", f"{type(event).__name__} is no AuditEvent")
-    payload, attributes = event.payload, dict(event.attributes)
-    if content is not None:
-        content = snapshot(content)
+    attributes = event.attributes
+    if attributes is not _NO_ATTRIBUTES:
+        attributes = dict(attributes)
     try:
-        size = len("".join(filter(None, _texts(event)))) + len(payload or "")
+        size = len("".join(filter(None, _texts(event)))) + len(event.payload or "")
         for name, text in attributes.items():
             size += len(name + text)
         if content is not None:
+            content = snapshot(content)
             size += sum([len(text) for text in content if type(text) is str])
     except TypeError as error:
         raise InvalidEventError("event", f"a text is not a str: {error}") from error
@@ -62,7 +65,11 @@ def check(event: AuditEvent, content: Content | None = None) -> Checked:
         raise InvalidEventError("session_id", "is empty")
     if event.event_type not in EVENT_TYPES:
         raise InvalidEventError("event_type", "is not one of EVENT_TYPES")
-    return Checked(event, attributes, size + EMPTY_BYTES, content)
+    return _checked_of((event, attributes, size + EMPTY_BYTES, content))
+
+
+# As `_make` does, which is a call of Python more.
+_checked_of = partial(tuple.__new__, Checked)
 
 
 def check_letter(letter: DeadLetter) -> tuple[DeadLetter, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fleetwake.producer.gaps import Loss
@@ -27,6 +28,9 @@ __all__ = ["Consignment", "Source", "finished", "loss_of", "waiting"]
 _GAP: Final = b"\x06gap"
 
 _CONFLUENT_HEADER: Final = 5
+
+# As `_make` does, which is a call of Python more.
+_waiting_of = partial(tuple.__new__, Waiting)
 
 
 class Source(Protocol):
@@ -57,7 +61,7 @@ class Consignment:
 
 def waiting(consignment: Consignment, records: Iterable[Spooled]) -> list[Waiting]:
     """Return the records of a consignment, ready for their way."""
-    return [Waiting(record, consignment, size_of(record)) for record in records]
+    return [_waiting_of((one, consignment, size_of(one))) for one in records]
 
 
 def finished(settled: Iterable[Waiting]) -> list[Consignment]:

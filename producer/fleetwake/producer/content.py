@@ -22,6 +22,9 @@ NOT_FINITE: Final = "not_finite"
 
 _SLICE_CHARS: Final = 32_768
 _MEMBER_CHARS: Final = 10
+_FEW: Final = 16
+_SHORT_CHARS: Final = _SLICE_CHARS // _FEW
+_SCALARS: Final = frozenset({int, float, bool, type(None)})
 _MARKER_CHARS: Final = 200
 _MAX_DEPTH: Final = 100
 _MAX_INTEGER_BITS: Final = 14_000
@@ -115,7 +118,7 @@ def plain_json(value: object) -> tuple[str, bool]:
     if type(value) is str and len(value) <= _SLICE_CHARS:
         return encode_basestring_ascii(value), False
     try:
-        if _weight(value) <= _SLICE_CHARS:
+        if _is_small(value) or _weight(value) <= _SLICE_CHARS:
             return _encoded(value), False
     except Exception:  # noqa: BLE001, S110  # an object may raise anything
         pass
@@ -253,6 +256,19 @@ def _slices(items: Sequence[object]) -> Iterator[slice]:
             begin, weight = at, more
     if begin < len(items):
         yield slice(begin, None)
+
+
+def _is_small(value: object) -> bool:
+    """Tell quickly of what most arguments are: a few short texts and numbers."""
+    if type(value) is not dict or len(value) > _FEW:
+        return False
+    for member in value.values():
+        if type(member) is str:
+            if len(member) > _SHORT_CHARS:
+                return False
+        elif type(member) not in _SCALARS:
+            return False
+    return True
 
 
 def _weight(value: object) -> int:

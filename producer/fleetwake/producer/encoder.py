@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uuid_utils import uuid7
 
@@ -41,6 +42,9 @@ _PRODUCER_ID: Final = _AT["producer_id"]
 _SEQUENCE: Final = _AT["sequence"]
 _ATTRIBUTES: Final = _AT["attributes"]
 _MAX_HEADER_CHARS: Final = 1_000
+
+# As `_make` does, which is a call of Python more.
+_event_of = partial(tuple.__new__, AuditEvent)
 
 
 class TooLargeError(FleetwakeError):
@@ -114,23 +118,22 @@ class Encoder:
         )
 
     def _stamp(self, entry: Entry) -> AuditEvent:
-        # 0.9 us; `_replace` takes 1.8 us.
-        stamped = list(entry.event)
-        stamped[_EVENT_ID] = stamped[_EVENT_ID] or str(uuid7())
-        stamped[_SOURCE] = stamped[_SOURCE] or self._source
-        stamped[_SOURCE_EVENT_TYPE] = (
-            stamped[_SOURCE_EVENT_TYPE] or entry.event.event_type
-        )
-        stamped[_OCCURRED_AT] = stamped[_OCCURRED_AT] or entry.recorded_at
-        stamped[_RECORDED_AT] = entry.recorded_at
-        if stamped[_HOST] is None:
+        # 1 us; `_replace` takes 1.8 us.
+        event, recorded_at = entry.event, entry.recorded_at
+        stamped: list[Any] = [*event]
+        stamped[_EVENT_ID] = event.event_id or str(uuid7())
+        stamped[_SOURCE] = event.source or self._source
+        stamped[_SOURCE_EVENT_TYPE] = event.source_event_type or event.event_type
+        stamped[_OCCURRED_AT] = event.occurred_at or recorded_at
+        stamped[_RECORDED_AT] = recorded_at
+        if event.host is None:
             stamped[_HOST] = self._host
-        if stamped[_ENVIRONMENT] is None:
+        if event.environment is None:
             stamped[_ENVIRONMENT] = self._environment
         stamped[_PRODUCER_ID] = entry.producer_id
         stamped[_SEQUENCE] = entry.sequence
         stamped[_ATTRIBUTES] = entry.attributes
-        return AuditEvent._make(stamped)
+        return _event_of(stamped)
 
 
 def _bytes(text: str) -> bytes:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -47,6 +48,10 @@ class Entry(NamedTuple):
     sequence: int
     recorded_at: int
     content: Content | None = None
+
+
+# As `_make` does, which is a call of Python more.
+_entry_of = partial(tuple.__new__, Entry)
 
 
 def loss(entry: Entry) -> Loss:
@@ -92,7 +97,8 @@ class Intake:
         self._sequences = Sequences(producer_id, settings.max_sessions)
         self._gaps = Gaps(settings.max_sessions)
         self._flushes: list[Flush] = []
-        self._idle = True
+        # The writer waits for the bell; else it looks again by itself, soon.
+        self._resting = True
         self._taken_at: int | None = None
         # The one of the standard library's that may be used within itself, as in a
         # signal handler.
@@ -132,9 +138,11 @@ class Intake:
                     self._accept(checked)
                 else:
                     self._lose(checked, "closed" if self.closed else "queue_full")
-                self._evict()
+                if self._sequences.is_crowded:
+                    self._evict()
             finally:
-                self._ring()
+                if self._resting:
+                    self._ring()
 
     def put_letter(self, letter: DeadLetter, size: int) -> None:
         """Append a dead letter, or drop it by the policy."""
@@ -162,16 +170,26 @@ class Intake:
         taken: list[Entry | Letter | Flush] = []
         size = 0
         with self._lock:
-            self._idle = not self._queue
             while self._queue and len(taken) < count and size < _TAKE_BYTES:
                 one = self._queue.popleft()
                 taken.append(one)
                 size += one.size
             self._taken_at = _first_at(taken)
+            self._resting = self._resting and not taken
         return taken
 
+    def rest(self) -> bool:
+        """Have the next event end a `wait`; False: look once more before that."""
+        with self._lock:
+            rested, self._resting = self._resting, True
+            return rested
+
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for something to take, or for `ring`. False: that took too long."""
+        """
+        Wait for `ring`, after `rest` also for something to take.
+
+        False: that took too long.
+        """
         with contextlib.suppress(Empty):
             self._bell.get(timeout=timeout_s)
             return True
@@ -181,6 +199,11 @@ class Intake:
         """End a `wait`, this one or the next."""
         if self._bell.empty():
             self._bell.put(None)
+
+    def ring_if_resting(self) -> None:
+        """End a `wait` that would be long. From any thread, without a lock."""
+        if self._resting:
+            self.ring()
 
     def oldest(self) -> int | None:
         """Return when the first that is not stored yet was accepted, in us."""
@@ -369,7 +392,7 @@ class Intake:
             sequence = run.sequence + 1
             now = time.time_ns() // 1000
             stamps = run.producer_id, sequence, now
-            entry = Entry(event, attributes, size, *stamps, content)
+            entry = _entry_of((event, attributes, size, *stamps, content))
             if run.sequence + 1 == sequence:
                 run.sequence = sequence
                 self.accepted += 1
@@ -446,10 +469,10 @@ class Intake:
                 self._accept_own(_close_mark(session_id))
 
     def _ring(self) -> None:
-        if self._idle and self._queue:
+        if self._resting and self._queue:
             # In this order: a signal handler may raise between them.
             self.ring()
-            self._idle = False
+            self._resting = False
 
 
 def _first_at(some: Iterable[Entry | Letter | Flush]) -> int | None:

@@ -366,4 +366,4 @@ class Outbox:
             with self._lock:
                 self._window -= sum(one.size for one in spooled)
             self._done += [one.number for one in spooled]
-            self._intake.ring()
+            self._intake.ring_if_resting()

@@ -9,7 +9,7 @@ is known by the name before it, it is the value that goes: of JSON members, head
 from __future__ import annotations
 
 import re
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +29,6 @@ from fleetwake.producer.redaction.names import (
 )
 from fleetwake.producer.redaction.needles import Needles
 from fleetwake.producer.redaction.shapes import (
-    SHORTEST_RUN,
     needles,
     shape_spans,
     windows,
@@ -76,7 +75,7 @@ _FRESH_IDS: Final = tuple(
 )
 _STEADY_IDS: Final = tuple(at for at in _IDS if at not in _FRESH_IDS)
 _texts = itemgetter(*_TEXTS)
-_fresh_ids = itemgetter(*_FRESH_IDS)
+_changing = itemgetter(*_TEXTS, *_FRESH_IDS)
 _steady_ids = itemgetter(*_STEADY_IDS)
 _ATTRIBUTES: Final = _AT["attributes"]
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -120,25 +119,26 @@ class Redactor:
         self._names = NameRules(names)
         self._patterns = tuple((patterns or {}).items())
         self._key = key
-        self._harmless_ids: set[str] = set()
+        self._all_signs: Needles | None = None
         self._harmless_sets: set[tuple[str | None, ...]] = set()
-        # No shape of gitleaks is in less; who knows what is in other patterns.
-        self._shortest_id = 0 if self._patterns else SHORTEST_RUN
         self._cached_id = lru_cache(maxsize=_CACHED_IDS)(self._id)
 
-    @cached_property
+    @property
     def _signs(self) -> Needles:
         # Most texts have none of all these, and to ask for all of them at once costs
-        # what it does for those of shapes alone. Not in `__init__`: 20 ms, once.
-        return Needles(
-            [
-                _PEM,
-                *self._names.needles.regexes,
-                *SCHEMES.regexes,
-                *LATE_NAMES.regexes,
-                *needles().regexes,
-            ]
-        )
+        # what it does for those of shapes alone. Not in `__init__`: 20 ms, once. And
+        # without the lock of `cached_property`, which a fork may find taken.
+        if self._all_signs is None:
+            self._all_signs = Needles(
+                [
+                    _PEM,
+                    *self._names.needles.regexes,
+                    *SCHEMES.regexes,
+                    *LATE_NAMES.regexes,
+                    *needles().regexes,
+                ]
+            )
+        return self._all_signs
 
     def text(self, text: str) -> str:
         """Return a text, perhaps a JSON document, without credentials."""
@@ -161,12 +161,11 @@ class Redactor:
         In ids and other names a credential becomes `[redacted:<what>:<digest>]`: two
         sessions stay two, and one stays one.
         """
-        has_suspect = self._has_suspect(event)
-        suspects = self._suspects(event)
-        if not (has_suspect or suspects):
+        if not self._may_hold_one(event):
             return event
+        suspects = self._suspects(event)
         fields: list[Any] = list(event)
-        count = self._redact_content(fields) if has_suspect else 0
+        count = self._redact_content(fields) if self._has_suspect(event) else 0
         for at in suspects:
             fields[at] = self.name(fields[at])
         count += len(suspects)
@@ -175,46 +174,56 @@ class Redactor:
         fields[_ATTRIBUTES] = {**fields[_ATTRIBUTES], REDACTED: str(count)}
         return AuditEvent._make(fields)
 
-    def _suspects(self, event: AuditEvent) -> list[int]:
-        """Find the ids with a credential; what had none is remembered."""
-        harmless = self._harmless_ids
-        suspects = [
-            at
-            for at, name in zip(_FRESH_IDS, _fresh_ids(event), strict=True)
-            if name is not None and name not in harmless and self._holds_one(name)
-        ]
-        steady = _steady_ids(event)
-        if steady not in self._harmless_sets:
-            found = [
-                at
-                for at, name in zip(_STEADY_IDS, steady, strict=True)
-                if name is not None and name not in harmless and self._holds_one(name)
-            ]
-            if found:
-                return suspects + found
-            if sum(map(len, filter(None, steady))) <= _CACHED_SET_CHARS:
-                self._harmless_sets.add(steady)
-        for known in (harmless, self._harmless_sets):
-            if len(known) > _CACHED_IDS:
-                known.clear()
-        return suspects
+    def _may_hold_one(self, event: AuditEvent) -> bool:
+        """
+        Ask once for the signs of all rules in all texts: most events have none.
 
-    def _holds_one(self, name: str) -> bool:
-        if len(name) < self._shortest_id and not _SIGN.search(name):
-            self._harmless_ids.add(name)
-        elif not _UUID.fullmatch(name):
-            if self.name(name) != name:
-                return True
-            if len(name) <= _CACHED_ID_CHARS:
-                self._harmless_ids.add(name)
+        Ids that were without them are remembered, and not asked for again.
+        """
+        if self._patterns:
+            return True
+        parts = [text for text in _changing(event) if text is not None]
+        if event.attributes:
+            parts += _members(event)
+        steady = _steady_ids(event)
+        is_known = steady in self._harmless_sets
+        if not is_known:
+            parts += filter(None, steady)
+        text = "\n".join(parts)
+        if "\\" in text and (plain := _unescaped(text)) != text:
+            text = f"{text}\n{plain}"
+        if self._signs.may_be_in(_lower(text)):
+            return True
+        if not is_known:
+            self._remember(steady)
         return False
 
+    def _remember(self, steady: tuple[str | None, ...]) -> None:
+        if len(self._harmless_sets) >= _CACHED_IDS:
+            self._harmless_sets.clear()
+        if sum(map(len, filter(None, steady))) <= _CACHED_SET_CHARS:
+            self._harmless_sets.add(steady)
+
+    def _suspects(self, event: AuditEvent) -> list[int]:
+        """Find the ids with a credential."""
+        steady = _steady_ids(event)
+        is_known = steady in self._harmless_sets
+        fields: list[Any] = list(event)
+        found = [
+            at
+            for at in (_FRESH_IDS if is_known else _IDS)
+            if (name := fields[at]) is not None
+            and not _UUID.fullmatch(name)
+            and self.name(name) != name
+        ]
+        if not is_known and not any(at in _STEADY_IDS for at in found):
+            self._remember(steady)
+        return found
+
     def _has_suspect(self, event: AuditEvent) -> bool:
-        """Look at all content at once: most events have no credential."""
+        """Look at all content at once: what has a sign is mostly no credential."""
         parts = [text for text in _texts(event) if text is not None]
-        if event.attributes:
-            parts += [f'"{name}": {text}' for name, text in event.attributes.items()]
-        return bool(parts) and self._is_suspect("\n".join(parts))
+        return self._is_suspect("\n".join([*parts, *_members(event)]))
 
     def _redact_content(self, fields: list[Any]) -> int:
         count = 0
@@ -302,6 +311,11 @@ class Redactor:
                     yield *match.span(), name
 
 
+def _members(event: AuditEvent) -> list[str]:
+    # A name may give away what stands behind it.
+    return [f'"{name}": {text}' for name, text in event.attributes.items()]
+
+
 def _is_marked(text: str, span: Span) -> bool:
     """Tell whether it is what an earlier redaction has put into an id."""
     start, end, _ = span
@@ -326,6 +340,8 @@ def _unescaped(text: str) -> str:
 
 
 def _lower(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     # The one letter that grows when it becomes small: places must stay.
     return text.replace("\u0130", "i").lower()
 

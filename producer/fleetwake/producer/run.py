@@ -111,7 +111,7 @@ class Run:
             self._errors,
             max_age_s=settings.spool_max_age_s,
             tell=self._intake.note,
-            ring=self._intake.ring,
+            ring=self._intake.ring_if_resting,
         )
         self._writer = Writer(
             self._intake,

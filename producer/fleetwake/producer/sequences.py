@@ -36,6 +36,8 @@ class Sequences:
         self._max_sessions = max_sessions
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._evictions = 0
+        self.is_crowded = False
+        """Whether there is a session too many."""
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the sessions, the one used longest ago first."""
@@ -47,7 +49,9 @@ class Sequences:
         if run is None:
             suffix = f".{self._evictions}" if self._evictions else ""
             # A signal handler that has emitted meanwhile has made the run.
-            return self._runs.setdefault(session_id, Run(self._producer_id + suffix))
+            run = self._runs.setdefault(session_id, Run(self._producer_id + suffix))
+            self.is_crowded = len(self._runs) > self._max_sessions
+            return run
         # It may have had the session evicted as well.
         try:  # noqa: SIM105  # `suppress` takes as long as all else here
             self._runs.move_to_end(session_id)
@@ -65,3 +69,4 @@ class Sequences:
         """Forget a session."""
         if self._runs.pop(session_id, None) is not None:
             self._evictions += 1
+        self.is_crowded = len(self._runs) > self._max_sessions

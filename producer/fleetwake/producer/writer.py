@@ -27,6 +27,10 @@ __all__ = ["Writer"]
 # Records of one commit at most.
 _COMMIT: Final = 200
 
+# The writer looks so often for more before it waits to be woken, if that is so soon.
+_LOOKS: Final = 20
+_SOON_S: Final = 0.05
+
 # Events that are encoded at a stretch while there is little to do.
 _SLICE: Final = 4
 
@@ -50,7 +54,7 @@ class Writer:
     """
     Encodes and stores until it is stopped.
 
-    What comes in after a pause waits for `commit_s`, so that one commit serves many.
+    It looks every `commit_s` while events come, so that one commit serves many.
     Under load the commits follow each other, `_COMMIT` records each.
     """
 
@@ -77,6 +81,8 @@ class Writer:
         self._tend_every_s = tend_every_s
         self._deliver = deliver
         self._stop_at = math.inf
+        # Looks in succession that found nothing.
+        self._quiet = _LOOKS
 
     def run(self) -> None:
         """Work until `stop`. The body of a thread."""
@@ -90,7 +96,21 @@ class Writer:
             except Exception as error:  # noqa: BLE001  # the next ones may fare better
                 name = type(error).__name__
                 self._errors.note("worker", name, level=logging.CRITICAL)
-            rung = not taken and self._intake.wait(self._patience_s(left_s))
+            self._quiet = 0 if taken else self._quiet + 1
+            if not taken:
+                self._pause(left_s)
+
+    def _pause(self, left_s: float) -> None:
+        """
+        Let events come together; after a while without any, sleep until one comes.
+
+        A thread that is woken by `emit` competes for the interpreter's lock with the
+        agent, just while that is busy: so in a stretch of work it wakes by itself.
+        """
+        if self._quiet <= _LOOKS and self._commit_s <= _SOON_S:
+            self._intake.wait(min(left_s, self._commit_s))
+        elif self._intake.rest():
+            rung = self._intake.wait(self._patience_s(left_s))
             if rung and not self._intake.closed:
                 time.sleep(self._commit_s)
 

@@ -8,12 +8,12 @@ what is refused, and these are its bytes; tests hold both ways equal.
 from __future__ import annotations
 
 import operator
-from functools import cache
+from functools import cache, partial
 from math import isfinite
 from operator import itemgetter
 from struct import Struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from fleetwake.schemas.checks import BOUNDS, CLOSED, own_schema
 from fleetwake.schemas.event import REQUIRED_FIELDS
@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fleetwake.schemas.event import AuditEvent
-    from fleetwake.schemas.layout import Column
+
+_Encode: TypeAlias = "Callable[[Any], bytes]"
 
 __all__ = ["event_body"]
 
-# Exactly these: an instance of another class may say anything of itself.
-_TYPES: Final = frozenset({str, int, float, dict, MappingProxyType, type(None)})
+# What a value of each kind must be, exactly: an instance of another class may say
+# anything of itself.
+_TYPES: Final = {
+    "string": frozenset({str}),
+    "double": frozenset({float}),
+    "map": frozenset({dict, MappingProxyType}),
+    **dict.fromkeys(BOUNDS, frozenset({int})),
+}
+_NONE: Final = type(None)
 
 # Texts that are seldom the same twice.
 _SINGULAR: Final = frozenset(
@@ -39,38 +47,106 @@ _SINGULAR: Final = frozenset(
 )
 _KEPT: Final = 4_096
 _KEPT_BYTES: Final = 128
+_KEPT_PLANS: Final = 1_024
 
 _NULL: Final = b"\x00"
 _END_OF_MAP: Final = b"\x00"
 _BRANCH: Final = b"\x02"
-_EMPTY_MAP: Final[dict[type, bytes]] = {
-    dict: _END_OF_MAP,
-    MappingProxyType: _END_OF_MAP,
-}
 _pack: Final = Struct("<d").pack
 # Its stub takes no function of one type.
-_call: Final = cast("Callable[[Callable[[Any], bytes], Any], bytes]", operator.call)
+_call: Final = cast("Callable[[_Encode, Any], bytes]", operator.call)
 
 
 def event_body(event: AuditEvent) -> bytes | None:
     """Return the datum of the event, or None: it needs fastavro, or is invalid."""
-    # 1.0 is found where 1 is.
-    if not _TYPES.issuperset(map(type, event)) or float in map(type, _integers(event)):
-        return None
+    types = tuple(map(type, event))
+    plan = _PLANS.get(types)
+    if plan is None:
+        plan = _remembered(types)
     try:
-        return b"".join(map(_call, _ENCODE, event))
+        return b"".join(map(_call, plan.encoders, plan.values(event)))
     except (AttributeError, LookupError, TypeError, ValueError):
         return None  # a lone surrogate's is one of these
 
 
-class _Kept(dict[Any, bytes]):
-    """Values of a column, encoded: those of a table, and those that may come again."""
+class _Plan(NamedTuple):
+    """How events are written whose values have the same types, null included."""
 
-    def __init__(self, table: dict[Any, bytes], *, is_nullable: bool) -> None:
-        self._branch = _BRANCH if is_nullable else b""
-        self._table = {value: self._branch + table[value] for value in table}
-        if is_nullable:
-            self._table[None] = _NULL
+    values: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    """Picks what is not null."""
+    encoders: tuple[_Encode, ...]
+    """Of these; each writes the nulls before its value as well."""
+
+
+_PLANS: Final[dict[tuple[type, ...], _Plan]] = {}
+
+
+def _remembered(types: tuple[type, ...]) -> _Plan:
+    if len(_PLANS) >= _KEPT_PLANS:
+        _PLANS.clear()
+    plan = _PLANS[types] = _plan(types)
+    return plan
+
+
+def _plan(types: tuple[type, ...]) -> _Plan:
+    places: list[int] = []
+    encoders: list[_Encode] = []
+    nulls = 0
+    for at, (column, kind) in enumerate(zip(_COLUMNS, types, strict=True)):
+        if kind is _NONE and column.nullable and at < len(_COLUMNS) - 1:
+            nulls += 1
+            continue
+        if kind is _NONE and column.nullable:
+            encoders.append(dict.fromkeys([None], _NULL * (nulls + 1)).__getitem__)
+        elif kind in _TYPES[column.kind]:
+            encoders.append(_encoder(at, nulls))
+        else:
+            encoders.append(_refuse)
+        places.append(at)
+        nulls = 0
+    return _Plan(itemgetter(*places), tuple(encoders))
+
+
+def _refuse(_: object) -> bytes:
+    raise TypeError
+
+
+@cache
+def _encoder(at: int, nulls: int) -> _Encode:
+    column = _COLUMNS[at]
+    name = column.name
+    before = _NULL * nulls + (_BRANCH if column.nullable else b"")
+    least, greatest = BOUNDS.get(column.kind, (0, 0))
+    is_required = name in REQUIRED_FIELDS
+    match column.kind:
+        case "map":
+            return partial(_map, before)
+        case "double":
+            return partial(_double, before)
+        case "string" if name in CLOSED:
+            # A word that is not in the table has no encoding.
+            words = [word for word in CLOSED[name] if word is not None]
+            return {word: before + _text(word) for word in words}.__getitem__
+        case "string" if name in _SINGULAR:
+            return partial(_filled_text if is_required else _any_text, before)
+        case "string":
+            return _Texts(before, is_required=is_required).__getitem__
+        case kind:
+            least = 1 if is_required else least
+            return _integers(before, least, greatest, kind == "time").__getitem__
+
+
+@cache
+def _integers(before: bytes, least: int, greatest: int, keeps: bool) -> _Integers:  # noqa: FBT001 - a key
+    return _Integers(before, least, greatest, keeps=keeps)
+
+
+class _Kept(dict[Any, bytes]):
+    """Values, encoded: those of a table, and those that may come again."""
+
+    def __init__(self, before: bytes, table: dict[Any, bytes]) -> None:
+        self._before = before
+        self._table = {value: before + table[value] for value in table}
         super().__init__(self._table)
 
     def _keep(self, value: Any, encoded: bytes) -> bytes:  # noqa: ANN401 - any
@@ -84,32 +160,33 @@ class _Kept(dict[Any, bytes]):
 class _Texts(_Kept):
     """The texts of one column."""
 
-    def __init__(self, column: Column) -> None:
-        super().__init__({}, is_nullable=column.nullable)
-        self._keeps = column.name not in _SINGULAR
-        self._is_required = column.name in REQUIRED_FIELDS
+    def __init__(self, before: bytes, *, is_required: bool) -> None:
+        super().__init__(before, {})
+        self._is_required = is_required
 
-    def __missing__(self, text: Any) -> bytes:  # noqa: ANN401 - of an event
+    def __missing__(self, text: str) -> bytes:
         if self._is_required and not text:
             raise ValueError("empty")
-        encoded = self._branch + _text(text)
-        if self._keeps and len(encoded) <= _KEPT_BYTES:
-            return self._keep(text, encoded)
-        return encoded
+        encoded = self._before + _text(text)
+        return self._keep(text, encoded) if len(encoded) <= _KEPT_BYTES else encoded
 
 
 class _Integers(_Kept):
-    """The integers of columns with the same bounds."""
+    """The integers of columns with the same bounds; times come twice in an event."""
 
-    def __init__(self, least: int, greatest: int, *, is_nullable: bool) -> None:
+    def __init__(
+        self, before: bytes, least: int, greatest: int, *, keeps: bool
+    ) -> None:
         small = {number: _SHORT[number] for number in range(least > 0, _SHORTS)}
-        super().__init__(small, is_nullable=is_nullable)
+        super().__init__(before, small)
         self._least, self._greatest = least, greatest
+        self._keeps = keeps
 
-    def __missing__(self, number: Any) -> bytes:  # noqa: ANN401 - of an event
+    def __missing__(self, number: int) -> bytes:
         if not self._least <= number <= self._greatest:
             raise ValueError("out of range")
-        return self._keep(number, self._branch + _long(number))
+        encoded = self._before + _long(number)
+        return self._keep(number, encoded) if self._keeps else encoded
 
 
 def _text(text: str) -> bytes:
@@ -120,30 +197,39 @@ def _text(text: str) -> bytes:
     return (_SHORT[size] if size < _SHORTS else _long(size)) + data
 
 
-class _Doubles(dict[Any, bytes]):
-    """The numbers of one column, encoded; only null is in the table."""
-
-    def __init__(self, column: Column) -> None:
-        super().__init__({None: _NULL} if column.nullable else {})
-        self._branch = _BRANCH if column.nullable else b""
-
-    def __missing__(self, number: Any) -> bytes:  # noqa: ANN401 - of an event
-        if type(number) is not float or not isfinite(number):
-            raise ValueError("no finite number")
-        return self._branch + _pack(number)
+def _any_text(before: bytes, text: str) -> bytes:
+    data = text.encode()
+    size = len(data)
+    return before + (_SHORT[size] if size < _SHORTS else _long(size)) + data
 
 
-def _map(value: Mapping[str, str]) -> bytes:
+def _filled_text(before: bytes, text: str) -> bytes:
+    if not text:
+        raise ValueError("empty")
+    return _any_text(before, text)
+
+
+def _double(before: bytes, number: float) -> bytes:
+    if not isfinite(number):
+        raise ValueError("no finite number")
+    return before + _pack(number)
+
+
+def _map(before: bytes, value: Mapping[str, str]) -> bytes:
     if not value:
-        return _EMPTY_MAP[type(value)]
+        return before + _END_OF_MAP
     pairs = tuple(value.items())
     texts = [_text(text) for pair in pairs for text in pair]
-    return b"".join([_long(len(pairs)), *texts, _END_OF_MAP])
+    return b"".join([before, _long(len(pairs)), *texts, _END_OF_MAP])
 
 
 def _long(number: int) -> bytes:
     """Zigzag, then seven bits a byte, the lowest first."""
     number = number << 1 ^ number >> 63
+    if number < 1 << 14:
+        if number < 1 << 7:
+            return bytes((number,))
+        return bytes((number & 0x7F | 0x80, number >> 7))
     rest = number >> 56
     low = number & 0x00FF_FFFF_FFFF_FFFF
     # Eight bytes at once: halves, then quarters, then bytes move apart by a bit each.
@@ -153,33 +239,9 @@ def _long(number: int) -> bytes:
     if rest:
         last = bytes((rest & 0x7F | 0x80, 1)) if rest >> 7 else bytes((rest,))
         return (low | 0x8080_8080_8080_8080).to_bytes(8, "little") + last
-    size = (number.bit_length() + 6) // 7 or 1
+    size = (number.bit_length() + 6) // 7
     more = 0x0080_8080_8080_8080 >> 8 * (8 - size)
     return (low | more).to_bytes(size, "little")
-
-
-def _encoder(column: Column) -> Callable[[Any], bytes]:
-    name, nullable = column.name, column.nullable
-    match column.kind:
-        case "map":
-            return _map
-        case "double":
-            return _Doubles(column).__getitem__
-        case "string" if name in CLOSED:
-            words = {word: _text(word) for word in CLOSED[name] if word is not None}
-            # A word that is not in the table has no encoding.
-            return dict(_Kept(words, is_nullable=nullable)).__getitem__
-        case "string":
-            return _Texts(column).__getitem__
-        case kind:
-            least, greatest = BOUNDS[kind]
-            least = 1 if name in REQUIRED_FIELDS else least
-            return _integers_of(least, greatest, nullable).__getitem__
-
-
-@cache
-def _integers_of(least: int, greatest: int, is_nullable: bool) -> _Integers:  # noqa: FBT001 - a key
-    return _Integers(least, greatest, is_nullable=is_nullable)
 
 
 # Lengths and small numbers, ready.
@@ -187,7 +249,3 @@ _SHORTS: Final = 512
 _SHORT: Final = tuple(map(_long, range(_SHORTS)))
 
 _COLUMNS: Final = columns(own_schema("AuditEvent"))
-_ENCODE: Final = tuple(map(_encoder, _COLUMNS))
-_integers = itemgetter(
-    *(at for at, column in enumerate(_COLUMNS) if column.kind in BOUNDS)
-)

@@ -59,7 +59,7 @@ def encode(records: Sequence[Spooled]) -> bytes:
     """Return the frames of records, one behind another."""
     parts: list[bytes] = []
     for topic, key, value, headers, recorded_at, session, producer, sequence in records:
-        text = (topic + producer + session).encode(*_TEXT)
+        text = f"{topic}{producer}{session}".encode("utf-8", "surrogatepass")
         fixed = _FIXED.pack(
             recorded_at,
             sequence,
@@ -70,13 +70,13 @@ def encode(records: Sequence[Spooled]) -> bytes:
             len(value),
             len(headers),
         )
-        small = [fixed, text, key]
-        for name, content in headers:
-            small += (_title(name, len(content)), content)
-        rest = b"".join(small)
-        # The value, which is most of it, is copied once.
-        checksum = crc32(value, crc32(rest))
-        parts += (_HEAD.pack(_MAGIC, len(rest) + len(value), checksum), rest, value)
+        titled = [
+            part
+            for name, content in headers
+            for part in (_title(name, len(content)), content)
+        ]
+        body = b"".join((fixed, text, key, *titled, value))
+        parts += (_HEAD.pack(_MAGIC, len(body), crc32(body)), body)
     return b"".join(parts)
 
 
