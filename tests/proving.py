@@ -14,6 +14,7 @@ from fleetwake.consumers.archive.proof.keys import KeyRing, KeySettings
 from fleetwake.consumers.archive.proof.lists import Heads, Place
 from fleetwake.consumers.archive.proof.settings import DigestSettings
 from fleetwake.consumers.archive.proof.signer import Signer
+from fleetwake.consumers.archive.proof.thread import ListThread
 from fleetwake.consumers.archive.proof.verify import Verification, verify
 from fleetwake.consumers.archive.proof.writer import ListWriter
 from fleetwake.consumers.archive.retention.retention import Outcome, Retention
@@ -61,6 +62,7 @@ class Proven:
         self.keys = self.folder / "keys"
         self.signer = Signer(KeySettings(folder=self.keys))
         self.heads = Heads()
+        self.thread = ListThread(lambda: None)
         self.writers: dict[int, ListWriter] = {}
 
     def writer(self, partition: int, **settings: object) -> ListWriter:
@@ -73,6 +75,7 @@ class Proven:
                 next_offset=self.next.get(partition, 0),
                 signer=self.signer,
                 heads=self.heads,
+                thread=self.thread,
                 settings=DigestSettings(
                     **({"folder": "unused", "interval_s": 1e-9} | settings)
                 ),

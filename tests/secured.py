@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from fleetwake.producer.settings import KafkaSettings
 
 USER: Final = "fleet"
+# They may do only what a test gives them the right to.
+AGENT, SERVICE = "agent", "service"
 PASSWORD: Final = "open=sesame"
 PASSPHRASE: Final = "words that open the key"
 _SCRAM_USER: Final = f"[name={USER},password={PASSWORD}]"
 
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
 
@@ -105,8 +108,11 @@ class SecuredKafka(Kafka):
             "OTHER": "SSL",
             "CLEAR": "SASL_PLAINTEXT",
         }
-        users = f'{_PLAIN} required user_{USER}="{PASSWORD}";'
+        known = " ".join(f'user_{n}="{PASSWORD}"' for n in (USER, AGENT, SERVICE))
+        users = f"{_PLAIN} required {known};"
         return {
+            "authorizer.class.name": _AUTHORIZER,
+            "super.users": f"User:ANONYMOUS;User:{USER};User:CN=agent",
             "listeners": _urls(listeners | {"CONTROLLER": f"{HOST}:{control}"}),
             "advertised.listeners": _urls(listeners | {"OTHER": f"{HOST}:1"}),
             "listener.security.protocol.map": ",".join(

@@ -200,7 +200,7 @@ from tests.unit.test_archive_run import MemoryLog, fill, running
 from fleetwake.consumers.archive import processor
 from fleetwake.consumers.stores.local import LocalStore
 
-def hanging(store, path, content, put=LocalStore.put_if_absent):
+def hanging(store, path="raw/", content=b"", put=LocalStore.put_if_absent):
     if path.startswith("raw/"):
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait()
@@ -213,21 +213,22 @@ async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.request_stop)
     await runner.run()
 
-LocalStore.put_if_absent = hanging
+setattr(LocalStore, sys.argv[2], hanging)
 processor._PATIENCE_S = 0.05
 asyncio.run(main())
 print("ended")
 """
 
 
-def test_a_disk_that_hangs_does_not_hold_up_the_exit(tmp_path):
-    """A thread that hangs in a write is left behind at SIGTERM; the process ends."""
+@pytest.mark.parametrize("call", ["put_if_absent", "check"])
+def test_a_disk_that_hangs_does_not_hold_up_the_exit(tmp_path, call):
+    """A thread that hangs in a file, or at the start, is left behind at SIGTERM."""
     ended = subprocess.run(
-        [sys.executable, "-c", _HANGS, str(tmp_path)],
+        [sys.executable, "-c", _HANGS, str(tmp_path), call],
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=20,
         cwd=Path(__file__).parents[2],
     )
 

@@ -140,9 +140,10 @@ def test_a_list_is_written_when_its_time_has_come(tmp_path):
     made = Proven(tmp_path)
     writer = made.writer(0, interval_s=3_600, max_files=2)
     writer.open()
-    assert writer.complete(1_760_000_000_000)
+    assert writer.is_due
+    writer.complete(1_760_000_000_000)
     writer.write_if_due()
-    assert not writer.complete(1_760_000_001_000)
+    assert not writer.is_due
     writer.appended(made.file(0))
     writer.write_if_due()
     assert 1 == len(lists(made))
@@ -150,6 +151,52 @@ def test_a_list_is_written_when_its_time_has_come(tmp_path):
     writer.appended(made.file(0))
     writer.write_if_due()
     assert [[], [0, 5]] == [one[2] for one in told(made)]
+
+
+def test_a_list_claims_what_was_durable_before_its_files_were_looked_for(tmp_path):
+    """What becomes durable meanwhile is the next one's to claim."""
+    made = Proven(tmp_path)
+    writer = made.writer(0)
+    seen = made.archive.list
+
+    class Meanwhile:
+        def list(self, folder: str, *, after: str = ""):
+            found = list(seen(folder, after=after))
+            if not made.next:
+                made.file(0)
+                writer.complete(1_760_000_060_000)
+            return iter(found)
+
+    writer._archive = Meanwhile()
+    writer.complete(1_760_000_000_000)
+    writer.write_if_due()
+    writer._archive = made.archive
+    writer.write_if_due()
+
+    assert [
+        ([], "2025-10-09T08:53:20.000+00:00"),
+        ([0], "2025-10-09T08:54:20.000+00:00"),
+    ] == [
+        ([file.start_offset for file in one.files], one.complete_at)
+        for one in lists(made)
+    ]
+
+
+def test_files_without_a_list_are_remembered_as_many_as_a_list_holds(tmp_path):
+    """While lists are late, memory is bounded: the others are read back."""
+    made = Proven(tmp_path)
+    writer = made.writer(0, max_files=2)
+    for _ in range(5):
+        writer.appended(made.file(0, 1))
+    remembered = len(writer._known)
+    for _ in range(3):
+        made.list(0)
+
+    assert 2 == remembered
+    assert [[False, False], [True, True], [True]] == [
+        [file.found for file in one.files] for one in lists(made)
+    ]
+    assert [] == made.verify().findings
 
 
 def test_many_files_become_several_lists(tmp_path):

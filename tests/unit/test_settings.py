@@ -51,6 +51,28 @@ def test_a_setting_that_does_not_exist_is_refused(plain: Path) -> None:
         KafkaSettings()
 
 
+@pytest.mark.parametrize(
+    "servers",
+    ["", "a:1,", "a:b", "a:99999", "a b:1", "SASL_SSL://a:1", "//user:hidden@a:1"],
+)
+def test_servers_that_are_no_list_of_hosts_are_refused(servers: str) -> None:
+    """At start, by name; what stands there may hold a password."""
+    with pytest.raises(ValidationError, match="(?i)bootstrap_servers") as caught:
+        KafkaSettings(bootstrap_servers=servers)
+
+    assert "is no list of host:port" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "servers",
+    ["a", "a:1", "a:1, b-2.c:2", "127.0.0.1:1", "[::1]:1", "[fe80::1%eth0]:1", "::1"],
+)
+def test_servers_are_taken_as_clients_take_them(servers: str) -> None:
+    """Names and addresses, with a port or without."""
+    assert servers == KafkaSettings(bootstrap_servers=servers).bootstrap_servers
+
+
 def test_a_broken_file_is_named(plain: Path) -> None:
     """The operator is told which file to mend."""
     plain.write_text("[kafka\n")

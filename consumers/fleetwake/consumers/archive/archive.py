@@ -114,13 +114,17 @@ class Archive:
         if self._proof is not None:
             place = Place(chain.topic, chain.partition)
             lists = self._proof.writer(self.store, place, tail.next_offset)
-            await self._soon(lists.open)
         sealer = None
         if self._sealing is not None:
             sealer = self._sealing.sealer(chain.topic, chain.partition)
         return PartitionArchive(
             chain, tail, self.settings, self._threads, self._room, lists, sealer
         )
+
+    async def close(self) -> None:
+        """Wait for the digest lists that are being written, briefly."""
+        if self._proof is not None:
+            await self._proof.close()
 
     def _check_end(self, chain: Chain, next_offset: int, log_end: int) -> None:
         """

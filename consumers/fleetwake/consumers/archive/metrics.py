@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 __all__ = [
     "BYTES",
@@ -10,6 +10,7 @@ __all__ = [
     "DUPLICATES",
     "FILES",
     "LISTS",
+    "LISTS_LATE",
     "LIST_FAILURES",
     "LOST_OFFSETS",
 ]
@@ -28,6 +29,11 @@ LISTS = Counter("fleetwake_archive_digest_lists_total", "Signed digest lists wri
 LIST_FAILURES = Counter(
     "fleetwake_archive_digest_list_failures_total",
     "Digest lists that could not be written; the next ones make up for them.",
+)
+LISTS_LATE = Gauge(
+    "fleetwake_archive_digest_lists_late_seconds",
+    "For how long the digest list that is most overdue has been due; 0: none is. Files "
+    "are archived meanwhile, and listed later.",
 )
 LOST_OFFSETS = Counter(
     "fleetwake_archive_lost_offsets_total",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
@@ -126,7 +127,7 @@ class PartitionArchive:
         self._restoring = threads.submit(self._restored)
         self._lists = lists
         self._sealer = sealer
-        self._list_is_due = False
+        self._complete_ms: int | None = None
         self._appending: asyncio.Future[None] | None = None
         room.enter(self)
 
@@ -171,13 +172,21 @@ class PartitionArchive:
             self._compress()
 
     def tick(self, now_ms: int, /) -> bool:
-        """Write a digest list if it is time, also if nothing came."""
-        self._list_is_due = self._lists is not None and self._lists.complete(now_ms)
-        return self._list_is_due
+        """Have a digest list written if it is time, also if nothing came."""
+        if self._lists is None:
+            return False
+        self._complete_ms = now_ms
+        if self._has_rows:
+            return self._lists.is_due
+        self._list()
+        return False
 
     async def flush(self) -> None:
         """
-        Append one file with all that was collected, then a digest list if it is time.
+        Append one file with all that was collected.
+
+        A digest list, if it is time, is written in a thread of its own: none holds up
+        the archive.
 
         Raises:
             PartitionFencedError: another writer has appended it.
@@ -185,7 +194,7 @@ class PartitionArchive:
         """
         patience = _LOOK_S
         if self._appending is None:
-            if not self._has_rows and not self._list_is_due:
+            if not self._has_rows:
                 return
             loop = asyncio.get_running_loop()
             self._appending = loop.run_in_executor(self._threads, self._write)
@@ -200,7 +209,6 @@ class PartitionArchive:
             )
         appended, self._appending = self._appending, None
         appended.result()
-        self._list_is_due = False
         # Arrow would keep what it has freed for a next time, of each thread.
         pa.default_memory_pool().release_unused()
 
@@ -211,8 +219,15 @@ class PartitionArchive:
     def _write(self) -> None:
         while self._has_rows:
             self._append()
-        if self._lists is not None:
-            self._lists.write_if_due()
+        self._list()
+
+    def _list(self) -> None:
+        """Have a digest list written, if it is time: what was processed is durable."""
+        if self._lists is None:
+            return
+        if self._complete_ms is not None:
+            self._lists.complete(self._complete_ms)
+        self._lists.write_soon()
 
     def _append(self) -> None:
         """Publish what is held; where that failed, the same file again."""
@@ -280,11 +295,11 @@ def _forgive(appending: asyncio.Future[None]) -> None:
 def _from_offset(batch: EventBatch, offset: int) -> EventBatch:
     """Leave out the records below an offset."""
     records = batch.records
-    if records[0].offset >= offset:
+    skip = bisect_left(records.offsets, offset)
+    if not skip:
         return batch
-    skip = sum(one.offset < offset for one in records)
     assert batch.events is not None  # noqa: S101  # the events topic is always decoded
-    decoded = sum(row < skip for row in batch.rows)
+    decoded = bisect_left(batch.rows, skip)
     return replace(
         batch,
         records=records[skip:],

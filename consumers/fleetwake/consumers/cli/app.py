@@ -47,7 +47,11 @@ __all__ = ["app", "main"]
 _HELP: Final = """\
 The flight recorder and the brake for fleets of AI agents.
 
-Start everything on this machine, then watch a fleet at work:
+To see it at work, with agents of its own:
+
+  fleetwake demo
+
+For your agents, all on this machine:
 
   fleetwake up --detach
   fleetwake page --open

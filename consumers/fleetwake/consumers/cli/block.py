@@ -19,9 +19,9 @@ __all__ = ["block"]
     exits={
         0: "the broker has it; with --wait: the session is blocked",
         1: "there is no topic for commands yet",
-        2: "something is missing",
+        2: "--reason is missing, or --until is no duration",
         4: "the broker does not answer",
-        75: "with --wait: no verdict in time; is the loops service running?",
+        75: "with --wait: no verdict in time, perhaps because no loops service runs",
     },
 )
 async def block(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fleetwake.consumers.runtime.kafka_admin import TopicState
+    from fleetwake.producer.obstacle import Obstacle
     from fleetwake.schemas.topics import Topic
 
 __all__ = ["checked", "is_configured", "kafka_settings", "partitions_of", "reach"]
@@ -69,10 +70,13 @@ async def reach(
     """
     Return the topics; a patient caller has it tried again until `timeout_s`.
 
+    Not where waiting does not help, as for a wrong password.
+
     Raises:
         UnreachableError: the broker does not answer.
     """
     from fleetwake.consumers.runtime.kafka_admin import describe_topics
+    from fleetwake.producer.obstacle import find_obstacle
 
     give_up = time.monotonic() + timeout_s
     while True:
@@ -80,15 +84,14 @@ async def reach(
             async with asyncio.timeout(max(_AGAIN_S, give_up - time.monotonic())):
                 return await describe_topics(kafka)
         except (RetriableError, TimeoutError) as error:
-            if not patient or time.monotonic() + _AGAIN_S > give_up:
-                raise await _unreachable(kafka) from error
+            found = await find_obstacle(kafka)
+            is_over = not patient or time.monotonic() + _AGAIN_S > give_up
+            if is_over or (found is not None and found.stays):
+                raise _unreachable(kafka, found) from error
         await asyncio.sleep(_AGAIN_S)
 
 
-async def _unreachable(kafka: KafkaSettings) -> UnreachableError:
-    from fleetwake.producer.obstacle import find_obstacle
-
-    found = await find_obstacle(kafka)
+def _unreachable(kafka: KafkaSettings, found: Obstacle | None) -> UnreachableError:
     problem = found.problem if found else f"{kafka.bootstrap_servers} is too slow"
     advice = found.advice if found else "try again"
     start = "start one with `fleetwake up`, or say where it is (--bootstrap-servers)"

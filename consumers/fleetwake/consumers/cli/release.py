@@ -23,7 +23,7 @@ __all__ = ["release"]
         0: "the broker has it; with --wait: the session is free, or was",
         1: "there is no topic for commands yet",
         4: "the broker does not answer",
-        75: "with --wait: no verdict in time; is the loops service running?",
+        75: "with --wait: no verdict in time, perhaps because no loops service runs",
     },
 )
 async def release(

@@ -50,9 +50,9 @@ def demo(
     """
     Show a fleet at work: Kafka, the services, alerts, SQL and metrics, in a minute.
 
-    Starts a Kafka of its own with the loops, archive and metrics services, publishes a
-    fleet of agents, and prints what came of it. Its data is kept apart from yours, and
-    removed at the next start.
+    Starts a Kafka of its own, the services loops, archive and metrics, and the page,
+    publishes a fleet of agents, and prints what came of it. Its data is kept apart
+    from yours, and removed at the next start.
 
     What is published: `--input`, else the trajectories of ../shared/data/trajectories
     (FLEETWAKE_DEMO_TRAJECTORIES) where they are, else, or with --sessions or --seed,

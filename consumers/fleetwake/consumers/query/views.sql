@@ -15,12 +15,19 @@ QUALIFY row_number() OVER (
 
 -- The same rows, for who asks for events of all types: a join with the few that are
 -- there twice takes a part of the window's time and memory, and more than it where few
--- types are asked for.
+-- types are asked for. They are looked for among those whose hashes are there twice: to
+-- group by numbers takes half of the time that texts take.
 CREATE VIEW unique_log AS
 SELECT events.*
 FROM events LEFT JOIN (
     SELECT session_id, event_type, event_id, min(kafka_offset) AS first_offset
-    FROM events
+    FROM (SELECT *, hash(event_id) AS id_hash FROM events) JOIN (
+        SELECT session_id, hash(event_id) AS id_hash
+        FROM events
+        WHERE invalid_reason IS NULL
+        GROUP BY session_id, id_hash
+        HAVING count(*) > 1
+    ) USING (session_id, id_hash)
     WHERE invalid_reason IS NULL
     GROUP BY session_id, event_type, event_id
     HAVING count(*) > 1
@@ -38,6 +45,10 @@ WITH found AS NOT MATERIALIZED (
     SELECT
         *,
         event_type IN ('tool.attempt', 'tool.confirmation') AS is_ask,
+        event_type = 'tool.failure'
+        OR outcome IN ('failure', 'timeout', 'persistence_failed') AS has_failed,
+        event_type IN ('tool.blocked', 'tool.invalidated')
+        OR outcome IN ('blocked', 'denied', 'invalidated') AS was_blocked,
         nullif(tool_call_id, '') AS call_id
     FROM events
     WHERE invalid_reason IS NULL
@@ -120,8 +131,9 @@ WITH paired AS (
         min(occurred_at) FILTER (WHERE is_ask) AS asked_at,
         arg_min(occurred_at, kafka_offset) FILTER (WHERE NOT is_ask) AS ended_at,
         arg_min(duration_ms, kafka_offset) FILTER (WHERE NOT is_ask) AS told_ms,
-        arg_min(event_type, kafka_offset) FILTER (WHERE NOT is_ask) AS answer_type,
         arg_min(outcome, kafka_offset) FILTER (WHERE NOT is_ask) AS answer_outcome,
+        arg_min(has_failed, kafka_offset) FILTER (WHERE NOT is_ask) AS is_failure,
+        arg_min(was_blocked, kafka_offset) FILTER (WHERE NOT is_ask) AS is_blocked,
         arg_min(error_kind, kafka_offset) AS error_kind,
         arg_min(error_type, kafka_offset) AS error_type,
         arg_min(error_message, kafka_offset) AS error_message,
@@ -139,7 +151,9 @@ WITH paired AS (
     GROUP BY session_id, call_key
 )
 SELECT
-    * EXCLUDE (asked_at, ended_at, told_ms, answer_type, answer_outcome, call_key),
+    * EXCLUDE (
+        asked_at, ended_at, told_ms, answer_outcome, call_key, is_failure, is_blocked
+    ),
     coalesce(
         asked_at, ended_at - to_microseconds((coalesce(told_ms, 0) * 1000)::BIGINT)
     ) AS started_at,
@@ -152,16 +166,8 @@ SELECT
         END
     ) AS duration_ms,
     coalesce(answer_outcome, 'attempted') AS outcome,
-    coalesce(
-        answer_type = 'tool.failure'
-        OR answer_outcome IN ('failure', 'timeout', 'persistence_failed'),
-        false
-    ) AS is_failure,
-    coalesce(
-        answer_type IN ('tool.blocked', 'tool.invalidated')
-        OR answer_outcome IN ('blocked', 'denied', 'invalidated'),
-        false
-    ) AS is_blocked,
+    coalesce(is_failure, false) AS is_failure,
+    coalesce(is_blocked, false) AS is_blocked,
     CASE
         WHEN arguments_digest IS NOT NULL
         THEN count(*) OVER (
@@ -247,7 +253,6 @@ WITH told AS (
     SELECT
         session_id,
         arg_min(agent_id, kafka_offset) AS agent_id,
-        count(DISTINCT agent_id) AS agents,
         arg_min(team, kafka_offset) AS team,
         arg_min(user_id, kafka_offset) AS user_id,
         arg_min(environment, kafka_offset) AS environment,
@@ -283,18 +288,36 @@ WITH told AS (
     FROM unique_log
     GROUP BY session_id
 ),
+-- Beside the others, because a count of what is distinct would make them read a copy.
+named AS (
+    SELECT session_id, count(agent_id) AS agents
+    FROM (SELECT DISTINCT session_id, agent_id FROM events WHERE invalid_reason IS NULL)
+    GROUP BY session_id
+),
+-- By what repeats counts, in place of it: a window takes twice the time.
 called AS (
     SELECT
         session_id,
-        count(*) AS calls,
-        count(*) FILTER (WHERE is_failure) AS failures,
-        count(*) FILTER (WHERE is_blocked) AS blocked_calls,
-        max(repeats) AS most_repeats
-    FROM calls
+        sum(alike)::BIGINT AS calls,
+        sum(failures)::BIGINT AS failures,
+        sum(blocked)::BIGINT AS blocked_calls,
+        max(alike) FILTER (WHERE arguments_digest IS NOT NULL) AS most_repeats
+    FROM (
+        SELECT
+            session_id, tool_name, arguments_digest, fingerprint_version,
+            count(*) AS alike,
+            count(*) FILTER (WHERE is_failure) AS failures,
+            count(*) FILTER (WHERE is_blocked) AS blocked
+        FROM calls
+        GROUP BY session_id, tool_name, arguments_digest, fingerprint_version
+    )
     GROUP BY session_id
 )
 SELECT
-    told.* EXCLUDE (last_verdict, last_type, kafka_timestamp),
+    session_id,
+    told.agent_id,
+    agents,
+    told.* EXCLUDE (session_id, agent_id, last_verdict, last_type, kafka_timestamp),
     coalesce(calls, 0) AS calls,
     coalesce(failures, 0) AS failures,
     coalesce(blocked_calls, 0) AS blocked_calls,
@@ -307,4 +330,4 @@ SELECT
         ELSE 'open'
     END AS state,
     kafka_timestamp
-FROM told LEFT JOIN called USING (session_id);
+FROM told JOIN named USING (session_id) LEFT JOIN called USING (session_id);

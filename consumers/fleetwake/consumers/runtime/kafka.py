@@ -58,6 +58,7 @@ __all__ = [
 # A revocation waits so long for a flush under way. Well below the session timeout,
 # after which the broker gives the partitions away whatever we do.
 _REVOKE_PATIENCE_S = 10.0
+_START_S = 20.0
 _PUBLISH_DEADLINE_S = 30.0
 # Of all partitions together: a fetch is in memory three times while it arrives.
 _FETCH_BYTES = 16 * 1024 * 1024
@@ -115,9 +116,11 @@ class KafkaSource:
         self.reader = KafkaTopicReader(kafka)
 
     async def start(self) -> None:
+        with retriable("the files of the Kafka settings"):
+            options = self._kafka.client_options()
         # Made here: an aiokafka client belongs to the running loop.
         self._consumer = AIOKafkaConsumer(
-            **self._kafka.client_options(),
+            **options,
             **self._membership(),
             client_id=f"{self._group}/{version('fleetwake')}",
             enable_auto_commit=False,
@@ -131,16 +134,17 @@ class KafkaSource:
         # Of its own connection: a broker answers one after another, and a fetch that
         # waits for records would hold each question for half a second.
         self._offsets = AIOKafkaConsumer(
-            **self._kafka.client_options(),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
+            **options, enable_auto_commit=False, isolation_level="read_committed"
         )
-        self._admin = AIOKafkaAdminClient(**self._kafka.client_options())
+        self._admin = AIOKafkaAdminClient(**options)
         try:
-            await self._admin.start()
-            await self._offsets.start()
-            await self._consumer.start()
-            await self._join()
+            # A host that is off does not answer at all, and aiokafka waits 40 s for
+            # each: so long nobody would be told why, and SIGTERM not be heard.
+            async with asyncio.timeout(_START_S):
+                await self._admin.start()
+                await self._offsets.start()
+                await self._consumer.start()
+                await self._join()
         except (KafkaError, OSError, TimeoutError) as exc:
             await self.stop()
             why = await find_obstacle(self._kafka) or (
@@ -336,23 +340,29 @@ class KafkaPublisher:
         """Throw the client away; the next publish makes a new one."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(TimeoutError, KafkaError, OSError):
-                async with asyncio.timeout(STOP_DEADLINE_S):
-                    await producer.stop()
+            await _stop(producer)
+
+    async def _begin(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._kafka.client_options(),
+            acks="all",
+            enable_idempotence=True,
+            compression_type="lz4",
+            linger_ms=5,
+            max_batch_size=256 * 1024,
+            max_request_size=MAX_REQUEST_BYTES,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            # A broker that answered first has a connection and a task by now.
+            await _stop(producer)
+            raise
+        return producer
 
     async def _publish(self, records: Sequence[OutRecord]) -> None:
         if self._producer is None:
-            producer = AIOKafkaProducer(
-                **self._kafka.client_options(),
-                acks="all",
-                enable_idempotence=True,
-                compression_type="lz4",
-                linger_ms=5,
-                max_batch_size=256 * 1024,
-                max_request_size=MAX_REQUEST_BYTES,
-            )
-            await producer.start()
-            self._producer = producer
+            self._producer = await self._begin()
         # One sender: aiokafka's concurrent sends can reorder across an outage.
         sent = [
             await self._producer.send(
@@ -365,6 +375,12 @@ class KafkaPublisher:
             for record in records
         ]
         await asyncio.gather(*sent)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(TimeoutError, KafkaError, OSError):
+        async with asyncio.timeout(STOP_DEADLINE_S):
+            await producer.stop()
 
 
 class KafkaTopicReader:

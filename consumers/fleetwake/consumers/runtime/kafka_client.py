@@ -61,15 +61,17 @@ async def reading(kafka: KafkaSettings) -> AsyncGenerator[AIOKafkaConsumer]:
     Read outside of any group.
 
     Raises:
-        RetriableError: no broker answers, also within the block.
+        RetriableError: no broker answers, also within the block; or a file of the
+            settings cannot be used now, as while somebody exchanges it.
     """
-    consumer = AIOKafkaConsumer(
-        **kafka.client_options(),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
-    )
+    with _unread(kafka):
+        consumer = AIOKafkaConsumer(
+            **kafka.client_options(),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        )
     async with _started(consumer.start, consumer.stop, kafka):
         yield consumer
 
@@ -82,9 +84,14 @@ async def administering(kafka: KafkaSettings) -> AsyncGenerator[AIOKafkaAdminCli
     Raises:
         RetriableError: as `reading`.
     """
-    admin = AIOKafkaAdminClient(**kafka.client_options())
+    with _unread(kafka):
+        admin = AIOKafkaAdminClient(**kafka.client_options())
     async with _started(admin.start, admin.close, kafka):
         yield admin
+
+
+def _unread(kafka: KafkaSettings) -> contextlib.AbstractContextManager[None]:
+    return retriable(f"from Kafka at {kafka.bootstrap_servers}")
 
 
 @contextlib.asynccontextmanager
@@ -94,7 +101,7 @@ async def _started(
     kafka: KafkaSettings,
 ) -> AsyncGenerator[None]:
     try:
-        with retriable(f"from Kafka at {kafka.bootstrap_servers}"):
+        with _unread(kafka):
             await soon(start())
             yield
     finally:

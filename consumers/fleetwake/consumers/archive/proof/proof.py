@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fleetwake.consumers.archive.proof.lists import Heads, Place
 from fleetwake.consumers.archive.proof.signer import Signer
+from fleetwake.consumers.archive.proof.thread import ListThread
 from fleetwake.consumers.archive.proof.writer import ListWriter
 from fleetwake.consumers.stores import StoreRefusedError, open_store
 from fleetwake.schemas.errors import ConfigurationError
@@ -20,7 +21,7 @@ __all__ = ["Proof"]
 
 class Proof:
     """
-    Makes the list writer of each partition.
+    Makes the list writer of each partition, and the thread of all of them.
 
     Raises:
         ConfigurationError: the store of the lists cannot be used.
@@ -31,15 +32,24 @@ class Proof:
         self._store = open_store(digests.folder)
         self._signer = Signer(keys)
         self._heads = Heads()
+        self._thread = ListThread(self._check)
 
     def check(self) -> None:
         """
-        Find out whether lists can be signed and written. Blocks.
+        Find out whether lists can be signed and written. Blocks, 5 s at most.
+
+        A store that fails now or does not answer is asked again before the first list.
 
         Raises:
             ConfigurationError: there is no key, or the store refuses.
-            RetriableError: the store fails now.
         """
+        self._thread.check_soon()
+
+    async def close(self) -> None:
+        """Wait for the lists that are being written, 5 s at most."""
+        await self._thread.close()
+
+    def _check(self) -> None:
         self._signer.now()
         try:
             self._store.check()
@@ -51,7 +61,7 @@ class Proof:
 
     def writer(self, archive: Store, place: Place, next_offset: int) -> ListWriter:
         """Make the writer of a partition whose chain of files goes on at an offset."""
-        return ListWriter(
+        writer = ListWriter(
             archive,
             self._store,
             place,
@@ -59,4 +69,7 @@ class Proof:
             signer=self._signer,
             heads=self._heads,
             settings=self._settings,
+            thread=self._thread,
         )
+        self._thread.add(writer)
+        return writer

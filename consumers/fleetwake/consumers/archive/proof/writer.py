@@ -10,11 +10,13 @@ on behind it.
 from __future__ import annotations
 
 import time
+import weakref
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -34,12 +36,13 @@ from fleetwake.consumers.stores import AlreadyStoredError, StoreError
 from fleetwake.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from fleetwake.consumers.archive.chain import Appended
     from fleetwake.consumers.archive.proof.settings import DigestSettings
     from fleetwake.consumers.archive.proof.signer import Signer, Signing
-    from fleetwake.consumers.stores import Store
+    from fleetwake.consumers.archive.proof.thread import ListThread
+    from fleetwake.consumers.stores import Store, Stored
 
 __all__ = ["ListWriter"]
 
@@ -47,13 +50,17 @@ _log = structlog.get_logger("fleetwake.archive")
 
 _TRY_AGAIN_S: Final = 30.0
 
+_LATE_S: Final = 60.0
+"""A list that is overdue for so long is told of."""
+
 
 class ListWriter:
     """
-    The digest lists of one partition. One thread at a time.
+    The digest lists of one partition.
 
     A failure to write a list never stops the archive: it is logged and counted, and
-    the next list takes up what this one would have held.
+    the next list takes up what this one would have held. `open` and `write_if_due`
+    block, and are for the thread of lists; the rest is for that of the partition.
 
     Args:
         archive: The store of the raw files.
@@ -63,6 +70,7 @@ class ListWriter:
         signer: Whose signature the lists have.
         heads: The newest lists of all partitions of this process.
         settings: How often.
+        thread: Where lists are written.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class ListWriter:
         signer: Signer,
         heads: Heads,
         settings: DigestSettings,
+        thread: ListThread,
     ) -> None:
         self._archive = archive
         self._digests = digests
@@ -83,11 +92,15 @@ class ListWriter:
         self._signer = signer
         self._heads = heads
         self._settings = settings
+        self._thread = thread
         self._last: Head | None = None
+        self._lock = Lock()
         self._known: dict[int, ListedFile] = {}
         self._complete_ms: int | None = None
-        self._behind = False
-        self._due = time.monotonic()
+        self._is_open = self._is_behind = False
+        self._is_asked = self._is_told = False
+        # When to try; and since when a list is wanted, however often that failed.
+        self._due = self._wanted = time.monotonic()
 
     def open(self) -> None:
         """
@@ -96,34 +109,63 @@ class ListWriter:
         No list is written for an archive that lacks what the last one claims.
         """
         with self._tolerant():
-            last = self._find_last()
-            self._behind = last is not None and last.next_offset > self._first_offset
-            self._due = time.monotonic() if last is None else self._due
+            self._open()
 
     def appended(self, file: Appended) -> None:
         """Note a file that was published, so that it need not be read again."""
         path, footer, content = file
+        if len(self._known) >= self._settings.max_files:
+            return  # lists are late; memory is bounded, and the file is in the store
         found = sha256(content).hexdigest()
-        self._known[footer.start_offset] = listed(path, len(content), found, footer)
+        with self._lock:
+            self._known[footer.start_offset] = listed(path, len(content), found, footer)
+            if len(self._known) == self._settings.max_files:
+                self._due = time.monotonic()
 
-    def complete(self, now_ms: int) -> bool:
-        """
-        Note that all that the topic had at a time has been processed.
-
-        Returns whether a list is due.
-        """
+    def complete(self, now_ms: int) -> None:
+        """Note that all that the topic had at a time is durable."""
         self._complete_ms = now_ms
-        return time.monotonic() >= self._due
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a list, and none is being written."""
+        return not self._is_asked and time.monotonic() >= self._due
+
+    @property
+    def late_s(self) -> float:
+        """For how long a list has been due, in seconds."""
+        return max(0.0, time.monotonic() - self._wanted)
+
+    def write_soon(self) -> None:
+        """Have a list written, if one is due; tell of it if that takes long."""
+        if self.is_due:
+            self._is_asked = True
+            self._thread.soon(weakref.WeakMethod(self.write_if_due))
+        if not self._is_told and self.late_s > _LATE_S:
+            self._is_told = True
+            self._tell(_log.error, "digest_lists.late", self.late_s)
 
     def write_if_due(self) -> None:
         """Write a list, if it is time. What was processed is durable by now."""
-        full = len(self._known) >= self._settings.max_files
-        if full or time.monotonic() >= self._due:
-            with self._tolerant():
-                self._write()
+        try:
+            if time.monotonic() >= self._due:
+                with self._tolerant():
+                    self._write()
+        finally:
+            self._is_asked = False
+
+    def _open(self) -> None:
+        self._thread.check()
+        last = self._find_last()
+        self._is_behind = last is not None and self._lacks(last.next_offset)
+        if last is None:
+            self._due = time.monotonic()
+        self._is_open = True
 
     def _write(self) -> None:
-        if self._behind:
+        if not self._is_open:
+            self._open()
+        if self._is_behind:
             raise StoreError(
                 self._digests.url_of(self._place.lists),
                 f"they list what {self._archive.url} lacks, from offset "
@@ -133,11 +175,17 @@ class ListWriter:
         last = self._last or self._find_last()
         after = last.next_offset if last else 0
         limit = self._settings.max_files
+        # Before the files are looked for: what is durable later may not be among them.
+        complete_ms = self._complete_ms
         files = list(islice(self._unlisted(after), limit))
-        if not files and self._complete_ms is None:
-            return  # it is behind: there will be a file, or silence, soon
+        if not files and complete_ms is None:
+            # It is behind: there will be a file, or silence, soon.
+            self._wanted = self._due
+            return
+        # More files than fit into this list: it does not cover all yet.
+        until = complete_ms if len(files) < limit else None
         signing = self._signer.now()
-        made = self._make(last, files, signing)
+        made = self._make(last, files, until, signing)
         content = seal(made, signing.key)
         try:
             self._digests.put_if_absent(self._place.list(made.number), content)
@@ -147,17 +195,21 @@ class ListWriter:
             return
         metrics.LISTS.inc()
         self._note(made, content)
-        self._complete_ms = None
+        if self._complete_ms == complete_ms:
+            self._complete_ms = None
         if len(files) == limit:
             self._due = time.monotonic()
 
     def _make(
-        self, last: Head | None, files: list[ListedFile], signing: Signing
+        self,
+        last: Head | None,
+        files: list[ListedFile],
+        complete_ms: int | None,
+        signing: Signing,
     ) -> DigestList:
         start = last.next_offset if last else self._first_offset
         if last is None and files:
             start = files[0].start_offset
-        now = self._complete_ms
         return DigestList(
             topic=self._place.topic,
             partition=self._place.partition,
@@ -165,10 +217,7 @@ class ListWriter:
             previous=last.sha256 if last else None,
             start_offset=start,
             next_offset=files[-1].end_offset + 1 if files else start,
-            # More files than fit into this list: it does not cover all yet.
-            complete_at=_iso(now / 1000)
-            if now is not None and len(files) < self._settings.max_files
-            else None,
+            complete_at=None if complete_ms is None else _iso(complete_ms / 1000),
             files=tuple(files),
             heads=self._heads.others(self._place),
             created_at=_iso(time.time()),
@@ -177,13 +226,24 @@ class ListWriter:
         )
 
     def _unlisted(self, start: int) -> Iterator[ListedFile]:
-        after = self._place.file(start - 1) if start else ""
-        for path, size in self._archive.list(self._place.files, after=after):
+        for path, size in self._after(start):
             name = path.rpartition("/")[2].removesuffix(".parquet")
             if not name.isdecimal():
                 continue
             known = self._known.get(int(name))
             yield known or self._described(path, size)
+
+    def _after(self, start: int) -> Iterator[Stored]:
+        after = self._place.file(start - 1) if start else ""
+        return self._archive.list(self._place.files, after=after)
+
+    def _lacks(self, end: int) -> bool:
+        """Whether the archive ends before an offset."""
+        if end <= self._first_offset:
+            return False
+        # Another owner may have gone on.
+        newest = max(self._after(self._first_offset), default=None)
+        return newest is None or self._described(*newest).end_offset < end - 1
 
     def _described(self, path: str, size: int) -> ListedFile:
         try:
@@ -223,13 +283,28 @@ class ListWriter:
         )
         self._last = head
         self._heads.note(head)
-        known = self._known.items()
-        self._known = {at: one for at, one in known if at >= last.next_offset}
+        with self._lock:
+            known = self._known.items()
+            self._known = {at: one for at, one in known if at >= last.next_offset}
         written = datetime.fromisoformat(last.created_at).timestamp()
         # A clock that was set back must not stop the lists.
         age = min(max(0.0, time.time() - written), self._settings.interval_s)
-        self._due = time.monotonic() + self._settings.interval_s - age
+        late_s = self.late_s
+        self._due = self._wanted = time.monotonic() + self._settings.interval_s - age
+        if self._is_told:
+            self._is_told = False
+            self._tell(_log.warning, "digest_lists.resumed", late_s)
         return head
+
+    def _tell(self, log: Callable[..., object], what: str, late_s: float) -> None:
+        log(
+            what,
+            topic=self._place.topic,
+            partition=self._place.partition,
+            store=self._digests.url,
+            since=_iso(time.time() - late_s),
+            seconds=round(late_s),
+        )
 
     @contextmanager
     def _tolerant(self) -> Generator[None]:
