@@ -1,7 +1,8 @@
 """
 What the archive costs, beside the loop that anyone would write (bench/plain_archive).
 
-    python -m bench.archive 1000000        10,000,000 shows that memory stays flat
+    python -m bench.archive 1000000
+    python -m bench.archive 10000000 --memory      the archive alone, of made events
 
 Prints JSON: per second and core from the topic to durable Parquet (events by the CPU
 time of the process), bytes per event with and without the values as they came, the
@@ -12,6 +13,7 @@ its append to the topic a record can be queried.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -23,13 +25,18 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
+from bench import many
 from bench.events import events
 from fleetwake.consumers.broker import BrokerSettings, EmbeddedKafka
 from fleetwake.consumers.runtime.kafka_admin import create_topics
 from fleetwake.producer import AuditProducer
+from fleetwake.producer.kafka import KafkaTransport
 from fleetwake.producer.settings import KafkaSettings
+from fleetwake.producer.transport import OutgoingRecord
+from fleetwake.schemas.topics import EVENTS
 
 _WITHOUT: Final = {"FLEETWAKE_ARCHIVE_KEEP_BYTES": "false"}
+_BATCH: Final = 2_000
 _FRESH_S: Final = 40
 _FRESH_PER_S: Final = 500
 
@@ -123,7 +130,36 @@ def _kafka(env: dict[str, str]) -> KafkaSettings:
     )
 
 
-async def measure(total: int, home: Path) -> dict[str, Any]:
+def memory(env: dict[str, str], total: int) -> dict[str, Any]:
+    """Archive the `total` events of a topic, once; quarters of memory."""
+    own = {"FLEETWAKE_HOME": f"{env['FLEETWAKE_HOME']}/once"}
+    found = _child(env | own, "bench.consume", "archive", str(total))
+    return {
+        "rows": total,
+        "per_core_s": total / found["cpu_s"],
+        "bytes_per_event": found["bytes"] / total,
+        "memory_mb": found["memory_mb"],
+    } | growth(found["memory_mb"])
+
+
+async def publish(kafka: KafkaSettings, total: int) -> None:
+    """Publish made events, by the million a minute: a batch to each partition."""
+    transport = KafkaTransport(kafka)
+    await transport.start()
+    made = many.batches(total, _BATCH, digests=True)
+    while batches := [*itertools.islice(made, kafka.partitions)]:
+        async with asyncio.TaskGroup() as sending:
+            for partition, batch in enumerate(batches):
+                records = [
+                    OutgoingRecord(one.key or b"", one.value or b"", [*one.headers])
+                    for one in batch
+                ]
+                sent = transport.send(kafka.topic(EVENTS), partition, records)
+                sending.create_task(sent)
+    await transport.stop()
+
+
+async def measure(total: int, home: Path, *, only_memory: bool) -> dict[str, Any]:
     settings = BrokerSettings()
     broker = EmbeddedKafka(
         home / "broker",
@@ -139,6 +175,9 @@ async def measure(total: int, home: Path) -> dict[str, Any]:
     }
     try:
         await create_topics(_kafka(env))
+        if only_memory:
+            await publish(_kafka(env), total)
+            return await asyncio.to_thread(memory, env, total)
         published = ("bench.emit", "fleetwake", "fast", "1", str(total), "0")
         await asyncio.to_thread(_child, env, *published)
         return await asyncio.to_thread(figures, env, total) | {
@@ -151,4 +190,6 @@ async def measure(total: int, home: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-        print(json.dumps(asyncio.run(measure(count, Path(folder))), indent=2))
+        once = "--memory" in sys.argv
+        found = asyncio.run(measure(count, Path(folder), only_memory=once))
+        print(json.dumps(found, indent=2))
