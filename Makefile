@@ -63,7 +63,7 @@ faults-compaction: $(READY) ## Compactors killed, frozen and doubled at full len
 faults-retention: $(READY) ## Retention and compaction killed at full length, with a reader (15 minutes)
 	@FLEETWAKE_FAULTS_FULL=1 $(BIN)/python -m pytest -q -s tests/faults/test_retention.py $(ARGS)
 
-tamper: $(READY) ## 57 kinds of tampering with the archive, each planted 60 times (20 minutes)
+tamper: $(READY) ## 57 kinds of tampering with the archive, each planted 60 times (20 to 45 minutes)
 	@FLEETWAKE_FAULTS_FULL=1 $(BIN)/python -m pytest -q -s tests/faults/test_tamper.py $(ARGS)
 
 lint: $(READY) ## Style, types, layers

@@ -55,6 +55,10 @@ class SecuredKafka(Kafka):
         )
         super().__init__(self.broker.bootstrap_servers)
 
+    def settings(self, **overrides: Any) -> KafkaSettings:
+        """As of any Kafka, with one partition: it is not their number that is tried."""
+        return super().settings(**{"partitions": 1} | overrides)
+
     def sasl(self, mechanism: str = "SCRAM-SHA-512", **own: Any) -> KafkaSettings:
         """Settings of the usual cluster: SASL_SSL."""
         return self.settings(

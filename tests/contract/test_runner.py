@@ -290,6 +290,32 @@ async def test_an_unknown_schema_waits_for_a_look_up_that_is_away(
     assert service.invalid == [(0, "unknown_schema")]
 
 
+async def test_a_poll_of_many_bytes_is_taken_in_parts(
+    log: Any, group: str, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record once and in order, also where one of them must wait."""
+    monkeypatch.setattr(runner_module, "_BATCH_BYTES", 2 * len(event(0)))
+    values = [event(0), event(1), event(2), None, UNKNOWN_SCHEMA, event(5) * 3]
+    for value in values:
+        await log.append(EVENTS, 0, value, key=b"")
+    taken: list[int] = []
+    service = Recorder(on_process=lambda batch: taken.append(len(batch.records)))
+    running = start(service)
+    running.schemas.unreachable = True
+    async with running:
+        await running.until(lambda: len(running.schemas.asked) >= 2)
+        before = list(service.live[0])
+        running.schemas.unreachable = False
+        await running.until(lambda: len(service.live[0]) == len(values))
+
+    assert before == [0, 1]
+    assert {0: [0, 1, 2, 3, 4, 5]} == service.live
+    assert taken == [2, 3, 1]
+    assert ["e0", "e1", "e2"] == service.decoded
+    assert [3, 4, 5] == [offset for offset, _ in service.invalid]
+    assert Committed(6, 6) == await committed(log, group, 0)
+
+
 async def test_offsets_that_retention_took_are_told(
     log: Any, group: str, start: Any
 ) -> None:

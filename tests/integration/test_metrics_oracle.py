@@ -35,9 +35,13 @@ if TYPE_CHECKING:
 BLOCK = 400
 """So that a short log has many."""
 
+WAITING = 70
+"""Events that wait for a flush, at most: some polls have more, and some less."""
+
 RUN = f"""
-from fleetwake.consumers.metrics import partition_windows
+from fleetwake.consumers.metrics import joined, partition_windows
 partition_windows.BLOCK_RECORDS = {BLOCK}
+joined._MANY = {WAITING}
 from fleetwake.consumers.runtime.main import configure_logging, run
 configure_logging("ERROR")
 run("metrics")

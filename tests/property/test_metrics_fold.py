@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.metrics_fold import SECOND_US, Logged, fold
 
-from fleetwake.consumers.metrics import partition_windows
+from fleetwake.consumers.metrics import joined, partition_windows
 from fleetwake.consumers.metrics.exposition import Series
+from fleetwake.consumers.metrics.joined import Joined
 from fleetwake.consumers.metrics.partition_windows import PartitionWindows
 from fleetwake.consumers.metrics.prices import Price
 from fleetwake.consumers.metrics.windows import Limits
@@ -151,6 +152,7 @@ class Partition:
         prices = {m: Price(i, o, i, i, False) for m, (i, o) in PRICES.items()}
         processor = PartitionWindows(start, LIMITS, prices, Series(5))
         await processor.restore()
+        processor = Joined(processor)
         first, end = self.group.replay_from, self.group.offset
         middle = (first + end) // 2
         for part in ((first, middle), (middle, end)):
@@ -186,12 +188,16 @@ class Partition:
 
 
 async def disturbed(log, draw):
-    """Any batches; deaths in a flush or before the commit; owners that come back."""
+    """
+    Any batches, of which some wait for a flush and some are too many to wait.
+
+    Deaths in a flush or before the commit; owners that come back; refused flushes.
+    """
     partition = Partition(log)
     processor, frozen = await partition.open(), []
     position = deaths = 0
     fates = st.sampled_from(
-        ["go on", "commit", "die in flush", "die", "thaw", "compact"]
+        ["go on", "commit", "tick", "refuse", "die in flush", "die", "thaw", "compact"]
     )
     while partition.group.offset < len(log):
         end = min(len(log), position + draw(st.integers(1, len(log))))
@@ -201,6 +207,12 @@ async def disturbed(log, draw):
         fate = draw(fates)
         if fate == "commit":
             partition.group = Group(position, await processor.flush())
+        elif fate == "tick":
+            processor.tick(0)
+        elif fate == "refuse":
+            # Nothing is read before it was flushed again.
+            await interrupted(partition, processor, draw)
+            partition.group = Group(position, await processor.flush())
         elif fate == "thaw" and frozen:
             await frozen.pop().flush()
         elif fate == "compact":
@@ -208,10 +220,7 @@ async def disturbed(log, draw):
         elif fate.startswith("die") and deaths < 6:
             deaths += 1
             if fate == "die in flush":
-                partition.dies_after = draw(st.integers(0, 9))
-                with contextlib.suppress(DiedError):
-                    await processor.flush()
-                partition.dies_after = None
+                await interrupted(partition, processor, draw)
             frozen.append(processor)
             processor, position = await partition.open(), partition.group.offset
     event(f"deaths: {deaths}")
@@ -221,10 +230,21 @@ async def disturbed(log, draw):
     return partition.published
 
 
+async def interrupted(partition, processor, draw):
+    """A flush of which only the first records reach the topic."""
+    partition.dies_after = draw(st.integers(0, 9))
+    with contextlib.suppress(DiedError):
+        await processor.flush()
+    partition.dies_after = None
+
+
 @pytest.fixture(autouse=True, scope="module")
-def short_blocks():
-    """So that a log of forty events has many."""
-    with patch.object(partition_windows, "BLOCK_RECORDS", BLOCK):
+def small():
+    """So that a log of forty events has many blocks, and many that wait."""
+    with (
+        patch.object(partition_windows, "BLOCK_RECORDS", BLOCK),
+        patch.multiple(joined, _MANY=9, _ENOUGH=4, _ENOUGH_OF_A_SESSION=3),
+    ):
         yield
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fleetwake.consumers.metrics import joined
+from fleetwake.consumers.metrics.joined import Joined
 from fleetwake.consumers.metrics.sessions import PartitionSessions
 from fleetwake.consumers.metrics.settings import MetricsSettings
 from fleetwake.consumers.runtime.service import EventBatch, PartitionStart, Record
@@ -131,7 +135,7 @@ class Partition:
             SETTINGS,
         )
         await processor.restore()
-        return processor
+        return Joined(processor)
 
     def batch(self, topic, first, end):
         return EventBatch(
@@ -208,6 +212,13 @@ async def disturbed(partition, steps):
     processor.tick(partition.end_ms)
     await processor.flush()
     return partition.published
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few():
+    """So that of few events some are too many to wait."""
+    with patch.multiple(joined, _MANY=9, _ENOUGH=4, _ENOUGH_OF_A_SESSION=3):
+        yield
 
 
 STEP = st.tuples(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fleetwake.consumers.metrics import joined as module
 from fleetwake.consumers.metrics.joined import Joined
 from fleetwake.consumers.runtime.service import EventBatch, Record
 from fleetwake.schemas.arrow import to_arrow
@@ -36,7 +37,7 @@ class Part:
         return {EVENTS: 7}
 
 
-def of(*sessions, first=0, replayed=False, unreadable=0):
+def of(*sessions, first=0, replayed=False, unreadable=0, value=b""):
     """Make a batch of an event for each session, and of records that are none."""
     events = [
         AuditEvent(event_id=f"e{nth}", event_type="turn.start", session_id=one)
@@ -46,7 +47,9 @@ def of(*sessions, first=0, replayed=False, unreadable=0):
     return EventBatch(
         topic=EVENTS,
         partition=3,
-        records=[Record(first + n, 1000 + first + n, b"", b"") for n in range(count)],
+        records=[
+            Record(first + n, 1000 + first + n, b"", value) for n in range(count)
+        ],
         events=to_arrow(events),
         rows=range(len(sessions)),
         replayed=replayed,
@@ -114,6 +117,18 @@ def test_many_events_of_few_sessions_do_not_wait(joined, part):
 
     assert before == []
     assert [list(range(10_000))] == part.heard
+
+
+def test_events_of_large_records_do_not_wait(joined, part, monkeypatch):
+    """Their names may be as long; what was shown does not count any more."""
+    monkeypatch.setattr(module, "_MANY_BYTES", 10)
+    heard = []
+    for first in range(4):
+        joined.process(of("a", first=first, value=b"5byte"))
+        heard.append(len(part.heard))
+
+    assert heard == [0, 1, 1, 2]
+    assert [[0, 1], [2, 3]] == part.heard
 
 
 def test_what_is_replayed_is_shown_as_it_comes(joined, part):

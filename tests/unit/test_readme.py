@@ -22,6 +22,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMAND = re.compile(
     r"^(?: {4}|\$ |)(?:[A-Z_]+=\S+ |\w[^|\n]*\| *)*(fleetwake [a-z].*)$", re.MULTILINE
 )
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 
 
@@ -57,12 +58,13 @@ def test_the_example_is_stopped_by_a_block(log: MemoryLog) -> None:
 
 
 def blocks(page: str) -> str:
-    """The indented and the fenced code of a page, not its Python and SQL."""
-    fenced = re.findall(
-        r"^```(?:sh|bash|console|)\n(.*?)^```", page, re.MULTILINE | re.DOTALL
-    )
-    text = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
-    return "\n".join([*fenced, *re.findall(r"^ {4}\S.*$", text, re.MULTILINE)])
+    """The indented and the fenced code of a page, for a shell as far as is said."""
+    fenced = FENCED.findall(page)
+    shell = [
+        code for language, code in fenced if language in {"", "bash", "sh", "text"}
+    ]
+    indented = re.findall(r"^ {4}\S.*$", FENCED.sub("", page), re.MULTILINE)
+    return "\n".join([*shell, *indented])
 
 
 def fault(line: str) -> str | None:

@@ -33,7 +33,7 @@ def test_what_is_no_record_is_not_there() -> None:
     """An empty poll has columns too."""
     records = Records.of([])
 
-    assert 0 == len(records) == records.size()
+    assert 0 == len(records) == records.size
     assert [] == list(records) == records.digests
 
 
@@ -48,7 +48,18 @@ def test_a_slice_of_all_keeps_what_was_computed() -> None:
 
 def test_the_size_is_that_of_keys_and_values() -> None:
     """A null has none."""
-    assert len(b"keyvalue12") == Records.of(GIVEN).size()
+    assert len(b"keyvalue12") == Records.of(GIVEN).size
+
+
+@pytest.mark.parametrize(
+    ("most", "count"), [(100, 3), (10, 3), (9, 2), (8, 2), (7, 1), (1, 1)]
+)
+def test_the_head_has_so_many_bytes_or_is_one_record(most: int, count: int) -> None:
+    """A record that is larger than all that may be must be read too."""
+    records = Records.of(GIVEN)
+
+    assert GIVEN[:count] == list(records.head(most))
+    assert [] == list(records[3:].head(most))
 
 
 def test_a_digest_is_found_in_whatever_header_it_stands() -> None:

@@ -104,9 +104,11 @@ def test_who_processes_sees_them_as_they_were_and_time_stands() -> None:
     assert THEN_MS + 5 == admission.clock_ms
 
 
-@pytest.mark.parametrize("stated", [b"", b"-1", b"tomorrow", b"9" * 30])
-def test_a_time_that_is_none_is_that_of_now(stated: bytes) -> None:
-    """Anyone may write a header."""
+@pytest.mark.parametrize(
+    "stated", [b"", None, b"-1", b"tomorrow", b"9" * 30, b"1" * 5_000]
+)
+def test_a_time_that_is_none_is_that_of_now(stated: Any) -> None:
+    """Anyone may write a header, and Kafka has nulls."""
     hostile = marked(0)._replace(headers=((REPLAY_HEADER, b"r"), (TIME_HEADER, stated)))
 
     assert hostile == Admission("process").admit_one(hostile)

@@ -57,7 +57,7 @@ def test_a_setting_that_does_not_exist_is_refused(plain: Path) -> None:
 )
 def test_servers_that_are_no_list_of_hosts_are_refused(servers: str) -> None:
     """At start, by name; what stands there may hold a password."""
-    with pytest.raises(ValidationError, match="(?i)bootstrap_servers") as caught:
+    with pytest.raises(ValidationError, match=r"(?i)bootstrap_servers") as caught:
         KafkaSettings(bootstrap_servers=servers)
 
     assert "is no list of host:port" in str(caught.value)

@@ -20,7 +20,7 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from fleetwake.producer.loop import THREAD_NAME
-from fleetwake.producer.obstacle import find_obstacle
+from fleetwake.producer.obstacle import find_obstacle, in_words, last_obstacle
 from fleetwake.producer.transport import (
     RecordsRefusedError,
     TopicMissingError,
@@ -47,6 +47,10 @@ _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError)
 # One request and one wait for metadata. The time limit of an idempotent send is the
 # caller's: aiokafka has none (docs/decisions/0007).
 _REQUEST_TIMEOUT_MS = 30_000
+
+# To connect: a host that is off does not answer at all, and aiokafka waits for each
+# as long as for a request. Short, so that the caller is still there to be told why.
+_START_S = 10.0
 
 # A topic that has no metadata after this is missing.
 _METADATA_TIMEOUT_MS = 5_000
@@ -95,7 +99,8 @@ class KafkaTransport:
                 request_timeout_ms=_REQUEST_TIMEOUT_MS,
                 metadata_max_age_ms=round(self._metadata_max_age_s * 1000),
             )
-            await self._producer.start()
+            async with asyncio.timeout(_START_S):
+                await self._producer.start()
         except _CLIENT_ERRORS as error:
             why = await _why(self._settings, error)
             raise TransportError(f"cannot connect to Kafka: {why}") from error
@@ -115,7 +120,7 @@ class KafkaTransport:
                 raise TransportError(f"cannot reach the brokers: {obstacle}") from error
             raise TopicMissingError(topic) from error
         except _CLIENT_ERRORS as error:
-            raise TransportError(f"cannot read metadata: {error!r}") from error
+            raise TransportError(f"cannot read metadata: {in_words(error)}") from error
 
     def partition(self, key: bytes, partitions: int) -> int:
         """Return what Kafka's default partitioner returns."""
@@ -138,7 +143,7 @@ class KafkaTransport:
         except _REFUSALS as error:
             raise RecordsRefusedError(f"{topic}-{partition}: {error!r}") from error
         except _CLIENT_ERRORS as error:
-            raise TransportError(f"{topic}-{partition}: {error!r}") from error
+            raise TransportError(f"{topic}-{partition}: {in_words(error)}") from error
 
     async def stop(self) -> None:
         """Disconnect; hangs while sends are under way and the broker is away."""
@@ -203,7 +208,7 @@ async def _read_to_end(
 
 async def _why(settings: KafkaSettings, error: Exception) -> object:
     """Return what is wrong; aiokafka's error tells it only where a broker answers."""
-    return await find_obstacle(settings) or repr(error)
+    return await last_obstacle(settings) or in_words(error)
 
 
 class _QuietInProducers(logging.Filter):

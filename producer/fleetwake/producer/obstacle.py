@@ -11,12 +11,16 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
     SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
 from aiokafka.protocol.metadata import MetadataRequest
@@ -28,12 +32,13 @@ if TYPE_CHECKING:
 
     from fleetwake.producer.settings import KafkaSettings
 
-__all__ = ["Obstacle", "find_obstacle"]
+__all__ = ["Obstacle", "find_obstacle", "in_words", "last_obstacle"]
 
 _Hosts: TypeAlias = list[tuple[str, int]]
 
 _PATIENCE_S: Final = 5.0
 _CLOSE_S: Final = 0.2
+_ASK_AGAIN_S: Final = 30.0
 # Of a large cluster: what is wrong with one is wrong with all.
 _ASKED: Final = 3
 
@@ -48,11 +53,13 @@ class Obstacle(NamedTuple):
     """
     What is wrong, and what to do about it. Holds no secret.
 
-    No advice: nothing answers there.
+    No advice: nothing answers there. `stays`: waiting does not mend it, a cluster that
+    is about to start does not look like that.
     """
 
     problem: str
     advice: str = ""
+    stays: bool = False
 
     def __str__(self) -> str:
         """Both, in one line."""
@@ -71,9 +78,6 @@ async def find_obstacle(settings: KafkaSettings) -> Obstacle | None:
         servers = collect_hosts(options.pop("bootstrap_servers"))
     except CredentialsError as error:
         return Obstacle(str(error), "files are read again for each new client")
-    except ValueError:
-        problem = f"{settings.bootstrap_servers!r} is no list of host:port"
-        return Obstacle(problem, f"see {_NAME}BOOTSTRAP_SERVERS")
     hosts = [(host, port) for host, port, _ in servers][:_ASKED]
     answers = await _ask(hosts, options)
     brokers = next((one for one in answers if isinstance(one, list)), None)
@@ -86,7 +90,49 @@ async def find_obstacle(settings: KafkaSettings) -> Obstacle | None:
     return Obstacle(
         f"the cluster answers, but of its brokers: {found.problem}",
         found.advice or "see their advertised.listeners",
+        found.stays,
     )
+
+
+def in_words(error: BaseException) -> str:
+    """Say what a client's error means: of a right that is missing, which it is."""
+    names = ", ".join(map(str, error.args))
+    if isinstance(error, TopicAuthorizationFailedError):
+        missing = f"topic {names}"
+    elif isinstance(error, GroupAuthorizationFailedError):
+        missing = f"group {names}"
+    elif isinstance(error, ClusterAuthorizationFailedError):
+        # Since Kafka 3.0 that is what an idempotent producer needs.
+        missing = "any topic that we write"
+    else:
+        return repr(error)
+    return f"our user has no right to {missing} (docs/configuration.md, Rights)"
+
+
+class _Found(NamedTuple):
+    settings: KafkaSettings
+    at: float
+    obstacle: Obstacle | None
+
+
+_last: tuple[_Found, ...] = ()
+
+
+async def last_obstacle(settings: KafkaSettings) -> Obstacle | None:
+    """
+    Return what `find_obstacle` finds, or found in the last 30 s. From any thread.
+
+    For whoever tries again for ever: a fleet of producers whose brokers are away must
+    not ask them twice as often.
+    """
+    global _last  # noqa: PLW0603  # replaced as a whole: no lock is needed
+    now = time.monotonic()
+    fresh = [one for one in _last if now - one.at < _ASK_AGAIN_S]
+    known = next((one for one in fresh if one.settings == settings), None)
+    if known is None:
+        known = _Found(settings, now, await find_obstacle(settings))
+        _last = (known, *fresh)
+    return known.obstacle
 
 
 async def _ask(hosts: _Hosts, options: dict[str, Any]) -> list[_Hosts | BaseException]:
@@ -131,7 +177,7 @@ def _obstacle(at: str, error: BaseException, protocol: str) -> Obstacle:
         return _alert(at, cause)
     if isinstance(cause, (SaslAuthenticationFailed, UnsupportedSaslMechanismError)):
         return _sasl(at, cause)
-    if isinstance(cause, socket.gaierror):
+    if isinstance(cause, (socket.gaierror, UnicodeError, OverflowError)):
         return Obstacle(f"nobody knows where {at} is")
     return _other_protocol(at, cause, protocol)
 
@@ -142,13 +188,15 @@ def _certificate(at: str, error: ssl.SSLCertVerificationError) -> Obstacle:
             f"the certificate of {at} is for another host",
             "use a name that is in it, or, if the network is trusted, "
             f"{_NAME}SSL_CHECK_HOSTNAME=false",
+            stays=True,
         )
     if error.verify_code in {_EXPIRED, _NOT_YET_VALID}:
         why = "see the clocks of both machines, or renew it"
-        return Obstacle(f"the certificate of {at} is not valid today", why)
+        return Obstacle(f"the certificate of {at} is not valid today", why, stays=True)
     return Obstacle(
         f"the certificate of {at} is of no known CA ({error.verify_message})",
         f"{_NAME}SSL_CAFILE takes a file with the certificate of its CA",
+        stays=True,
     )
 
 
@@ -157,17 +205,19 @@ def _alert(at: str, error: ssl.SSLError) -> Obstacle:
     return Obstacle(
         f"{at} does not take our certificate, or wants one ({told})",
         f"see {_NAME}SSL_CERTFILE and _KEYFILE",
+        stays=True,
     )
 
 
 def _sasl(at: str, error: Exception) -> Obstacle:
     if isinstance(error, UnsupportedSaslMechanismError):
         problem = f"{at} does not take this SASL mechanism"
-        return Obstacle(problem, f"see {_NAME}SASL_MECHANISM")
+        return Obstacle(problem, f"see {_NAME}SASL_MECHANISM", stays=True)
     return Obstacle(
         f"{at} refuses user or password",
         f"see {_NAME}SASL_USERNAME and _PASSWORD; with SCRAM, that the user has one of "
         f"{_NAME}SASL_MECHANISM",
+        stays=True,
     )
 
 
@@ -178,11 +228,13 @@ def _other_protocol(at: str, error: BaseException, protocol: str) -> Obstacle:
     if isinstance(error, OSError) and (refused or not isinstance(error, hung_up)):
         told = os.strerror(error.errno) if error.errno else type(error).__name__
         return Obstacle(f"no Kafka answers at {at} ({told})")
-    if isinstance(error, IllegalSaslStateError):
-        sign = "wants no user and password"
-    elif isinstance(error, asyncio.IncompleteReadError) and (
+    in_tls = isinstance(error, asyncio.IncompleteReadError) and (
         (error.expected or 0) >> 24 == _TLS_ALERT
-    ):
+    )
+    without_sasl = isinstance(error, IllegalSaslStateError)
+    if without_sasl:
+        sign = "wants no user and password"
+    elif in_tls:
         sign = "answers in TLS"
     elif isinstance(error, hung_up) and protocol.endswith("SSL"):
         sign = "does not answer in TLS"
@@ -191,4 +243,5 @@ def _other_protocol(at: str, error: BaseException, protocol: str) -> Obstacle:
     else:
         sign = "hangs up, and may want user and password"
     advice = f"see {_NAME}SECURITY_PROTOCOL, which is {protocol}"
-    return Obstacle(f"{at} {sign}", advice)
+    # What stands before a broker that is not there yet hangs up as well.
+    return Obstacle(f"{at} {sign}", advice, stays=in_tls or without_sasl)

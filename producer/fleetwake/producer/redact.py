@@ -24,6 +24,7 @@ from fleetwake.producer.redaction.document import (
 from fleetwake.producer.redaction.names import (
     SCHEMES,
     NameRules,
+    has_scheme,
     is_folder,
     scheme_spans,
 )
@@ -165,7 +166,8 @@ class Redactor:
             return event
         suspects = self._suspects(event)
         fields: list[Any] = list(event)
-        count = self._redact_content(fields) if self._has_suspect(event) else 0
+        # One by one: joined, a text is not alone, and "Bearer x" alone is a header.
+        count = self._redact_content(fields)
         for at in suspects:
             fields[at] = self.name(fields[at])
         count += len(suspects)
@@ -178,6 +180,7 @@ class Redactor:
         """
         Ask once for the signs of all rules in all texts: most events have none.
 
+        A sign is in a text wherever that stands; what it is a sign of may not be.
         Ids that were without them are remembered, and not asked for again.
         """
         if self._patterns:
@@ -219,11 +222,6 @@ class Redactor:
         if not is_known and not any(at in _STEADY_IDS for at in found):
             self._remember(steady)
         return found
-
-    def _has_suspect(self, event: AuditEvent) -> bool:
-        """Look at all content at once: what has a sign is mostly no credential."""
-        parts = [text for text in _texts(event) if text is not None]
-        return self._is_suspect("\n".join([*parts, *_members(event)]))
 
     def _redact_content(self, fields: list[Any]) -> int:
         count = 0
@@ -269,15 +267,20 @@ class Redactor:
         return redacted.encode("utf-8", "surrogateescape")
 
     def _is_suspect(self, text: str) -> bool:
+        if self._reads_suspect(text):
+            return True
         plain = _unescaped(text) if "\\" in text else text
-        lowered = _lower(plain)
+        return plain is not text and self._reads_suspect(plain)
+
+    def _reads_suspect(self, text: str) -> bool:
+        lowered = _lower(text)
         if not (self._patterns or self._signs.may_be_in(lowered)):
             return False
         return (
-            self._names.names_one(plain, lowered)
+            self._names.names_one(text, lowered)
             or has_late_name(lowered)
-            or next(scheme_spans(plain, lowered), None) is not None
-            or next(self._shapes(plain, lowered), None) is not None
+            or has_scheme(text, lowered)
+            or next(self._shapes(text, lowered), None) is not None
         )
 
     def _redacted(self, text: str, nesting: int) -> str:

@@ -39,6 +39,12 @@ __all__ = [
 # BLAKE2b takes no longer one.
 _MAX_KEY_BYTES: Final = 64
 
+_MAX_PORT: Final = 65_535
+# A name or an IPv4 address, an IPv6 address in brackets, and one without them or port.
+_SERVER: Final = re.compile(
+    r"(?:[^\s:/@\[\]]+|\[[^\s/@\]]+\])(?::(?P<port>[0-9]{1,5}))?|[0-9A-Fa-f:.]+"
+)
+
 
 def config_file() -> Path:
     """The settings file: `FLEETWAKE_CONFIG`, else `fleetwake.toml` here."""
@@ -156,6 +162,16 @@ class KafkaSettings(SettingsBase):
         """
         security = security_options(self)
         return {"bootstrap_servers": self.bootstrap_servers, **security}
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _check_servers(cls, servers: str) -> str:
+        for one in servers.split(","):
+            found = _SERVER.fullmatch(one.strip())
+            if not found or int(found["port"] or 0) > _MAX_PORT:
+                # Not quoted: whoever gives a URL may have put a password into it.
+                raise ValueError("is no list of host:port")
+        return servers
 
     @model_validator(mode="after")
     def _check_security(self) -> Self:

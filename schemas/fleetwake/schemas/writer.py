@@ -60,10 +60,8 @@ _call: Final = cast("Callable[[_Encode, Any], bytes]", operator.call)
 def event_body(event: AuditEvent) -> bytes | None:
     """Return the datum of the event, or None: it needs fastavro, or is invalid."""
     types = tuple(map(type, event))
-    plan = _PLANS.get(types)
-    if plan is None:
-        plan = _remembered(types)
     try:
+        plan = _PLANS.get(types) or _remembered(types)
         return b"".join(map(_call, plan.encoders, plan.values(event)))
     except (AttributeError, LookupError, TypeError, ValueError):
         return None  # a lone surrogate's is one of these
@@ -73,9 +71,9 @@ class _Plan(NamedTuple):
     """How events are written whose values have the same types, null included."""
 
     values: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    """Picks what is not null."""
+    """Picks what is not null, and one of each row of nulls."""
     encoders: tuple[_Encode, ...]
-    """Of these; each writes the nulls before its value as well."""
+    """Of these; a row of nulls is written at once."""
 
 
 _PLANS: Final[dict[tuple[type, ...], _Plan]] = {}
@@ -93,18 +91,24 @@ def _plan(types: tuple[type, ...]) -> _Plan:
     encoders: list[_Encode] = []
     nulls = 0
     for at, (column, kind) in enumerate(zip(_COLUMNS, types, strict=True)):
-        if kind is _NONE and column.nullable and at < len(_COLUMNS) - 1:
+        if kind is _NONE and column.nullable:
             nulls += 1
             continue
-        if kind is _NONE and column.nullable:
-            encoders.append(dict.fromkeys([None], _NULL * (nulls + 1)).__getitem__)
-        elif kind in _TYPES[column.kind]:
-            encoders.append(_encoder(at, nulls))
-        else:
-            encoders.append(_refuse)
+        if nulls:
+            places.append(at - 1)
+            encoders.append(_nulls(nulls))
+            nulls = 0
         places.append(at)
-        nulls = 0
+        encoders.append(_encoder(at) if kind in _TYPES[column.kind] else _refuse)
+    if nulls:
+        places.append(len(_COLUMNS) - 1)
+        encoders.append(_nulls(nulls))
     return _Plan(itemgetter(*places), tuple(encoders))
+
+
+@cache
+def _nulls(count: int) -> _Encode:
+    return dict.fromkeys([None], _NULL * count).__getitem__
 
 
 def _refuse(_: object) -> bytes:
@@ -112,10 +116,10 @@ def _refuse(_: object) -> bytes:
 
 
 @cache
-def _encoder(at: int, nulls: int) -> _Encode:
+def _encoder(at: int) -> _Encode:
     column = _COLUMNS[at]
     name = column.name
-    before = _NULL * nulls + (_BRANCH if column.nullable else b"")
+    before = _BRANCH if column.nullable else b""
     least, greatest = BOUNDS.get(column.kind, (0, 0))
     is_required = name in REQUIRED_FIELDS
     match column.kind:

@@ -25,7 +25,7 @@ __all__ = ["run"]
     },
 )
 def run(
-    service: Annotated[str, typer.Argument(help="loops, archive, metrics, notify, fleet.")],
+    service: Annotated[str, typer.Argument(help="loops, archive, metrics, ...")],
     *,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:

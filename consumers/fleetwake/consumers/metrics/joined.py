@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Joined"]
 
 _MANY: Final = 50_000
+"""Events that wait at most, about 8 MB of them."""
+
+_MANY_BYTES: Final = 256 * 1024 * 1024
 """
-Events that wait at most, about 8 MB of them; where their names are long,
-FLEETWAKE_RUNTIME_MAX_PENDING_BYTES has them taken sooner.
+Of their records, from which most is left out. Names may be long, and Arrow joins no
+more than 2 GiB of a column.
 """
 
 _ENOUGH: Final = 10_000
@@ -58,6 +61,7 @@ class Joined:
         self._offset: list[Longs] = []
         self._timestamp_ms: list[Longs] = []
         self._sessions: set[str] = set()
+        self._bytes = 0
         self._last: EventBatch | None = None
         """Without its events; None: nothing waits."""
 
@@ -103,9 +107,10 @@ class Joined:
         self._offset.append(offset)
         self._timestamp_ms.append(timestamp_ms)
         self._sessions.update(events.column("session_id").dictionary.to_pylist())
+        self._bytes += batch.size
         waiting = sum(map(len, self._offset))
         enough = max(_ENOUGH, len(self._sessions) * _ENOUGH_OF_A_SESSION)
-        if waiting >= min(_MANY, enough):
+        if waiting >= min(_MANY, enough) or self._bytes >= _MANY_BYTES:
             self._settle()
 
     def _settle(self) -> None:
@@ -119,6 +124,7 @@ class Joined:
         self._last = None
         self._events, self._offset, self._timestamp_ms = [], [], []
         self._sessions.clear()
+        self._bytes = 0
 
     def _joined(self, last: EventBatch) -> EventBatch:
         """Return the events; the last record says how far the log was read."""
@@ -140,11 +146,12 @@ class Joined:
 
 
 def _slim(events: pa.RecordBatch) -> pa.RecordBatch:
+    """Return some columns, copied: what Rust has made is only freed as a whole."""
     columns = [
         _dictionary(events.column(name)) if name in _TEXTS else events.column(name)
         for name in _COLUMNS
     ]
-    return pa.RecordBatch.from_arrays(columns, _COLUMNS)
+    return pa.concat_batches([pa.RecordBatch.from_arrays(columns, _COLUMNS)])
 
 
 def _dictionary(column: pa.StringArray) -> pa.DictionaryArray:

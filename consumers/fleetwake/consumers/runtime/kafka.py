@@ -21,7 +21,11 @@ from aiokafka import (
 from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 
 from fleetwake.consumers.runtime.kafka_admin import describe_topics
 from fleetwake.consumers.runtime.kafka_client import (
@@ -34,7 +38,7 @@ from fleetwake.consumers.runtime.kafka_client import (
 )
 from fleetwake.consumers.runtime.service import Record, Records
 from fleetwake.consumers.runtime.source import Committed, Polled, TopicPartition
-from fleetwake.producer.obstacle import find_obstacle
+from fleetwake.producer.obstacle import find_obstacle, in_words
 from fleetwake.schemas.errors import FleetwakeError, RetriableError
 
 if TYPE_CHECKING:
@@ -144,13 +148,20 @@ class KafkaSource:
                 await self._admin.start()
                 await self._offsets.start()
                 await self._consumer.start()
+                await self._check_rights()
                 await self._join()
         except (KafkaError, OSError, TimeoutError) as exc:
             await self.stop()
             why = await find_obstacle(self._kafka) or (
-                f"no Kafka answers at {self._kafka.bootstrap_servers}: {exc!r}"
+                f"no start with {self._kafka.bootstrap_servers}: {in_words(exc)}"
             )
             raise RetriableError(str(why), after_s=2.0) from exc
+
+    async def _check_rights(self) -> None:
+        """Without one, the group would give us no partition, and say nothing."""
+        for found in await self._admin.describe_topics(self._topics):
+            if found["error_code"] == TopicAuthorizationFailedError.errno:
+                raise TopicAuthorizationFailedError(found["topic"])
 
     def _membership(self) -> dict[str, Any]:
         return {
@@ -193,7 +204,7 @@ class KafkaSource:
             )
         except KafkaError as exc:
             raise FleetwakeError(
-                f"group {self._group!r} cannot go on: {exc!r}"
+                f"group {self._group!r} cannot go on: {in_words(exc)}"
             ) from exc
         revoked, self._revoked = frozenset(self._revoked), set()
         assigned, self._assigned = frozenset(self._assigned), set()
@@ -333,7 +344,7 @@ class KafkaPublisher:
             except (KafkaError, OSError, TimeoutError) as exc:
                 await self.stop()
                 raise RetriableError(
-                    f"{len(records)} records were not acknowledged: {exc!r}"
+                    f"{len(records)} records were not acknowledged: {in_words(exc)}"
                 ) from exc
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from fleetwake.producer.obstacle import in_words
 from fleetwake.schemas.errors import RetriableError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def retriable(what: str) -> Generator[None]:
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as exc:
-        raise RetriableError(f"cannot read {what}: {exc!r}") from exc
+        raise RetriableError(f"cannot read {what}: {in_words(exc)}") from exc
 
 
 @contextlib.asynccontextmanager

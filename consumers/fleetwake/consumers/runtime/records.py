@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, overload
 
@@ -61,9 +62,20 @@ class Records(Sequence[Record]):
             return records
         return cls(*zip(*records, strict=True))
 
+    @cached_property
     def size(self) -> int:
         """Bytes of all keys and values."""
         return sum(map(len, filter(None, chain(self.keys, self.values))))
+
+    def head(self, most: int) -> Records:
+        """Return the first of them: as many as have `most` bytes, and at least one."""
+        if self.size <= most:
+            return self
+        sizes = [
+            len(key or b"") + len(value or b"")
+            for key, value in zip(self.keys, self.values, strict=True)
+        ]
+        return self[: max(1, bisect_right(list(accumulate(sizes)), most))]
 
     @cached_property
     def first_headers(self) -> frozenset[str]:

@@ -56,6 +56,7 @@ Treatment: TypeAlias = Literal["keep", "skip", "process"]
 _MARK: Final = (REPLAY_HEADER, b"processed")
 _LATEST_MS: Final = 253_402_300_799_999
 """The end of the year 9999, as of all times here."""
+_LATEST_DIGITS: Final = 15
 
 
 @runtime_checkable
@@ -120,8 +121,10 @@ class Admission:
         return None if self._treatment == "skip" and is_replay(record) else record
 
     def _as_it_was(self, record: Record) -> Record:
-        found = dict(record.headers).get(TIME_HEADER, b"")
-        if found.isdigit() and int(found) <= _LATEST_MS:
+        # The value of a header may be null, whatever our types say.
+        found = dict(record.headers).get(TIME_HEADER) or b""
+        is_short = len(found) <= _LATEST_DIGITS
+        if is_short and found.isdigit() and int(found) <= _LATEST_MS:
             self.clock_ms = int(found)
         elif not self.clock_ms:
             return record

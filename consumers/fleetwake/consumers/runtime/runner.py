@@ -67,6 +67,11 @@ __all__ = ["FlushTimeoutError", "Runner", "StalledError"]
 
 _LAG_EVERY_S = 5.0
 _TICK_EVERY_S = 1.0
+_BATCH_BYTES = 64 * 1024 * 1024
+"""
+What is decoded together, at most: that takes several times as much memory, and more
+than 2 GiB fit in no column. A poll of what compresses well may have more.
+"""
 
 _log = structlog.get_logger("fleetwake.runtime")
 
@@ -398,13 +403,15 @@ class Runner:
         *,
         replayed: bool,
     ) -> None:
-        batch = await self._decode(lane, at, records, replayed=replayed)
-        lane.limit.add(at, len(records), batch.invalid)
         assert lane.processor is not None  # noqa: S101  # lanes without one do not take
-        await asyncio.to_thread(lane.processor.process, batch)
-        self._progress_at = self._clock()
-        lane.took(at.topic, batch, self._progress_at)
-        self._count(at, batch)
+        while records:
+            batch = await self._decode(lane, at, records, replayed=replayed)
+            lane.limit.add(at, len(batch.records), batch.invalid)
+            await asyncio.to_thread(lane.processor.process, batch)
+            self._progress_at = self._clock()
+            lane.took(at.topic, batch, self._progress_at)
+            self._count(at, batch)
+            records = records[len(batch.records) :]
 
     async def _decode(
         self,
@@ -414,21 +421,22 @@ class Runner:
         *,
         replayed: bool,
     ) -> EventBatch:
-        async def once() -> EventBatch:
-            return await asyncio.to_thread(
-                decode,
+        """Decode the first of them, all if they are not too large."""
+
+        def first() -> EventBatch:
+            return decode(
                 self._topics[at.topic],
                 lane.partition,
-                records,
+                records.head(_BATCH_BYTES),
                 self._schemas,
                 replayed=replayed,
             )
 
-        batch = await once()
+        batch = await asyncio.to_thread(first)
         unknown = unknown_schemas(batch)
         for reference in unknown:
             await self._schemas.refresh(reference)
-        return await once() if unknown else batch
+        return await asyncio.to_thread(first) if unknown else batch
 
     def _count(self, at: TopicPartition, batch: EventBatch) -> None:
         name = self._service.name

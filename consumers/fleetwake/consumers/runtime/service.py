@@ -122,7 +122,7 @@ class EventBatch:
         """Take a list of records too."""
         self.records = Records.of(self.records)
         # In the thread that has just read them: in another one it costs 1 us each.
-        self.size = self.records.size()
+        self.size = self.records.size
 
     @property
     def next_offset(self) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fleetwake.producer.redaction.shapes import Span
 
-__all__ = ["SCHEMES", "NameRules", "is_folder", "plain_name", "scheme_spans"]
+__all__ = ["SCHEMES", "NameRules", "has_scheme", "is_folder", "plain_name", "scheme_spans"]
 
 # How names of secrets end, and how whole ones read. The names of headers are those of
 # RFC 9110, RFC 6265 and of the large vendors' interfaces.
@@ -75,7 +75,10 @@ _SCHEME: Final = re.compile(
 )
 _COOKIES: Final = re.compile(r"""[^\s=;"'`\\]{1,128}=[^\r\n"'`\\]{1,4096}""")
 _BEARER: Final = re.compile(r"bearer[ \t]+([a-z0-9._~+/=-]{8,4096})", re.IGNORECASE)
-_BASIC: Final = re.compile(r"basic[ \t]+([a-z0-9+/]{8,4096}={0,2})", re.IGNORECASE)
+# ASCII: else the long s and its like are letters as well, which no base64 has.
+_BASIC: Final = re.compile(
+    r"basic[ \t]+([a-z0-9+/]{8,4096}={0,2})", re.IGNORECASE | re.ASCII
+)
 _USERINFO: Final = re.compile(r"""://([^\s/?#"'<>\\]{1,512})@""")
 _CURL_USER: Final = re.compile(
     r"""[ \t](?:-u|--user)[ \t=]{0,4}["']?[^\s:"']{1,128}:([^\s"']{1,512})"""
@@ -180,6 +183,13 @@ def scheme_spans(text: str, lowered: str) -> Iterator[Span]:
         for word, find in _SCHEMES:
             if word in lowered:
                 yield from find(text)
+
+
+def has_scheme(text: str, lowered: str) -> bool:
+    """Tell whether `scheme_spans` finds something in the text, or may in a part."""
+    if "bearer" in lowered and _BEARER.search(text):
+        return True  # in a string of a document it stands alone
+    return next(scheme_spans(text, lowered), None) is not None
 
 
 def _bearers(text: str) -> Iterator[Span]:

@@ -81,7 +81,9 @@ class ListThread:
         """Wait for the lists that were asked for, 5 s at most."""
         last = asyncio.wrap_future(self._thread.submit(time.monotonic))
         try:
-            await asyncio.wait_for(last, _PATIENCE_S)
+            # Not wait_for: on Python 3.11 it may swallow the end of the task.
+            async with asyncio.timeout(_PATIENCE_S):
+                await last
         except TimeoutError:
             _log.warning(
                 "digest_lists.left",
