@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: help install demo test test-unit test-systems faults faults-archive faults-compaction faults-retention tamper lint fix bench bench-page screenshots build docs lock clean
 
 help: ## What there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(READY) ## Make .venv with everything
 

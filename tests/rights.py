@@ -1,4 +1,3 @@
-# pyright: basic, reportAssignmentType=false
 """Rights (ACLs) on a Kafka, for tests: given as docs/configuration.md has them."""
 
 from __future__ import annotations

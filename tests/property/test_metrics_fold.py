@@ -205,22 +205,18 @@ async def disturbed(log, draw):
             processor.process(partition.batch(position, end))
             position = end
         fate = draw(fates)
-        if fate == "commit":
+        if fate in ("refuse", "die in flush"):
+            await interrupted(partition, processor, draw)
+        if fate in ("commit", "refuse"):
             partition.group = Group(position, await processor.flush())
         elif fate == "tick":
             processor.tick(0)
-        elif fate == "refuse":
-            # Nothing is read before it was flushed again.
-            await interrupted(partition, processor, draw)
-            partition.group = Group(position, await processor.flush())
         elif fate == "thaw" and frozen:
             await frozen.pop().flush()
         elif fate == "compact":
             partition.compact()
         elif fate.startswith("die") and deaths < 6:
             deaths += 1
-            if fate == "die in flush":
-                await interrupted(partition, processor, draw)
             frozen.append(processor)
             processor, position = await partition.open(), partition.group.offset
     event(f"deaths: {deaths}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from fleetwake.consumers.metrics import joined as module
@@ -47,9 +48,7 @@ def of(*sessions, first=0, replayed=False, unreadable=0, value=b""):
     return EventBatch(
         topic=EVENTS,
         partition=3,
-        records=[
-            Record(first + n, 1000 + first + n, b"", value) for n in range(count)
-        ],
+        records=[Record(first + n, 1000 + first + n, b"", value) for n in range(count)],
         events=to_arrow(events),
         rows=range(len(sessions)),
         replayed=replayed,
@@ -129,6 +128,24 @@ def test_events_of_large_records_do_not_wait(joined, part, monkeypatch):
 
     assert heard == [0, 1, 1, 2]
     assert [[0, 1], [2, 3]] == part.heard
+
+
+def test_what_waits_holds_nothing_of_the_batch_that_it_came_in():
+    """Payloads would stay in memory: what Rust has made is freed as a whole."""
+
+    def places(batch):
+        found = set()
+        for column in batch.columns:
+            if isinstance(column, pa.DictionaryArray):
+                found |= {one.address for one in column.dictionary.buffers() if one}
+            found |= {one.address for one in column.buffers() if one}
+        return found
+
+    events = to_arrow(
+        [AuditEvent(event_id="e", session_id="s", tool_name=one) for one in ("t", None)]
+    )
+
+    assert not places(events) & places(module._slim(events))
 
 
 def test_what_is_replayed_is_shown_as_it_comes(joined, part):

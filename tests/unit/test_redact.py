@@ -259,6 +259,40 @@ def test_an_id_is_redacted_by_names_and_schemes_too(name, before, after):
     assert f"id {event.session_id}" == REDACTOR.text(f"id {event.session_id}")
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("Bearer abcdefghijklmnop", "bearer"), ("acme-007", "acme")],
+)
+def test_what_is_a_credential_alone_is_one_beside_other_texts(text, kind):
+    """In each text of an event, and in a string of a document."""
+    redactor = Redactor(patterns={"acme": re.compile(r"^acme-\d+$")})
+    event = AuditEvent(
+        result_preview=text,
+        reason=text,
+        error_message="an authorization was refused",
+        attributes={"seen": text},
+    )
+    redacted = redactor.event(event)
+
+    for found in (redacted.result_preview, redacted.reason, redacted.attributes["seen"]):
+        assert found.endswith(f"[redacted:{kind}]")
+    assert redacted.attributes[REDACTED] == "3"
+    assert kind in json.loads(redactor.text(json.dumps({"out": text})))["out"]
+
+
+@pytest.mark.parametrize("letter", "\u0130\u0131\u017f\u212a")
+def test_letters_that_only_seem_to_be_of_base64_do_no_harm(letter):
+    """An event with such a text is redacted, not lost."""
+    redacted = REDACTOR.text(f"Basic dXNlcjpwYXNzd29yZDEy{letter}")
+
+    assert redacted == f"Basic [redacted:basic]{letter}"
+
+
+def test_a_sign_before_an_escape_is_seen_as_well():
+    """Undoing the escape must not be all that is looked at."""
+    assert "IhZyhP96WarqjV7" not in REDACTOR.text(r"\u006Bearer IhZyhP96WarqjV7TMf")
+
+
 def test_a_clean_event_is_not_copied():
     """Nor counted; also if its names were seen before."""
     for number in range(2):

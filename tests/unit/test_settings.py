@@ -53,7 +53,16 @@ def test_a_setting_that_does_not_exist_is_refused(plain: Path) -> None:
 
 @pytest.mark.parametrize(
     "servers",
-    ["", "a:1,", "a:b", "a:99999", "a b:1", "SASL_SSL://a:1", "//user:hidden@a:1"],
+    [
+        "",
+        "a:1,",
+        "a:b",
+        "a:b:c",
+        "a:99999",
+        "a b:1",
+        "SASL_SSL://a:1",
+        "//user:hidden@a:1",
+    ],
 )
 def test_servers_that_are_no_list_of_hosts_are_refused(servers: str) -> None:
     """At start, by name; what stands there may hold a password."""

@@ -10,6 +10,7 @@ from tests.samples import datum, event
 
 from fleetwake.schemas.checks import MAX_TIME_US
 from fleetwake.schemas.codec import schema_of
+from fleetwake.schemas import writer
 from fleetwake.schemas.event import AuditEvent
 from fleetwake.schemas.writer import event_body
 
@@ -66,3 +67,32 @@ class Text(str):
 def test_it_leaves_what_it_is_not_sure_of(fields):
     """To be mended or refused where that is told in one place."""
     assert event_body(event(**fields)) is None
+
+
+class Shapeless(type):
+    """Types that cannot be told apart."""
+
+    __hash__ = None
+
+
+class Nothing(metaclass=Shapeless):
+    """No value of any column."""
+
+
+def test_a_type_without_a_hash_is_left_too():
+    """Whatever an agent puts where a number should stand."""
+    assert event_body(event(input_tokens=Nothing())) is None
+
+
+def test_it_keeps_as_much_however_many_shapes_events_have():
+    """One table a column, and a bounded number of plans."""
+    names = [name for name in AuditEvent._fields if getattr(event(), name) is None]
+    rng = random.Random(3)
+    for nth in range(3 * KEPT):
+        shape = {name: None for name in names if rng.random() < 0.5}
+        written = event(agent_id=f"agent-{nth % 9}", team=f"team-{nth % 9}", **shape)
+        assert event_body(written)
+    tables = [one for one in gc.get_objects() if type(one) is writer._Texts]
+
+    assert len(tables) <= len(AuditEvent._fields)
+    assert len(writer._PLANS) <= KEPT

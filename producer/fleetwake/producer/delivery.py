@@ -113,7 +113,7 @@ class Delivery:
         self._assigned = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        # The writer waits until something is dropped.
+        # Somebody waits, the writer too: until something is dropped.
         self._hurry = asyncio.Event()
         self._halt = asyncio.Event()
         self._stop_at = math.inf
@@ -136,7 +136,7 @@ class Delivery:
         """Look at the outbox. From any thread; 4 us, and less if it will anyway."""
         if not self._wake.is_set():
             self._call(self._wake)
-        if self._outbox.excess > 0:
+        if self._is_urgent():
             self._call(self._hurry)
 
     def stop(self) -> None:
@@ -192,14 +192,17 @@ class Delivery:
                 continue
             await self._wake.wait()
             self._wake.clear()
-            if not self._intake.closed and self._outbox.excess <= 0:
+            if not self._is_urgent():
                 await self._linger()
 
+    def _is_urgent(self) -> bool:
+        return self._intake.is_awaited() or self._outbox.excess > 0
+
     async def _linger(self) -> None:
+        self._hurry.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.linger_s):
                 await self._hurry.wait()
-        self._hurry.clear()
 
     def _take(self) -> list[Waiting]:
         # All that there is before any of it is sent: what is sent by itself costs a

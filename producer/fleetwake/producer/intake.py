@@ -220,6 +220,10 @@ class Intake:
             or self.held_bytes > limits.queue_max_bytes
         )
 
+    def is_awaited(self) -> bool:
+        """Tell whether somebody waits for what is accepted. Without a lock."""
+        return self.closed or not all(one.future.done() for one in self._flushes)
+
     def is_half_full(self) -> bool:
         """Tell whether it is time to store what is queued, whatever is missing."""
         return not self._fits(0, _HALF)
@@ -302,7 +306,7 @@ class Intake:
                 self._queue.append(flush)
             else:
                 resolve(flush.future, result=True)
-            self._ring()
+            self.ring()
             return flush.future
 
     def close(self) -> Future[bool]:
@@ -469,7 +473,7 @@ class Intake:
                 self._accept_own(_close_mark(session_id))
 
     def _ring(self) -> None:
-        if self._resting and self._queue:
+        if self._queue and (self._resting or self.closed):
             # In this order: a signal handler may raise between them.
             self.ring()
             self._resting = False

@@ -181,6 +181,7 @@ class Run:
         done.add_done_callback(lambda _: self._writer.stop())
         if abandon_after_s is not None:
             self._writer.stop(after_s=abandon_after_s)
+        self._delivery.wake()
         if not self._is_started and self._intake.queued:
             self._start()
         if not self._is_started:

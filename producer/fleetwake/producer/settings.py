@@ -40,9 +40,9 @@ __all__ = [
 _MAX_KEY_BYTES: Final = 64
 
 _MAX_PORT: Final = 65_535
-# A name or an IPv4 address, an IPv6 address in brackets, and one without them or port.
+# A name or an IPv4 address, or an IPv6 address in brackets.
 _SERVER: Final = re.compile(
-    r"(?:[^\s:/@\[\]]+|\[[^\s/@\]]+\])(?::(?P<port>[0-9]{1,5}))?|[0-9A-Fa-f:.]+"
+    r"(?:[^\s:/@\[\]]+|\[[^\s/@\]]+\])(?::(?P<port>[0-9]{1,5}))?"
 )
 
 
@@ -166,11 +166,9 @@ class KafkaSettings(SettingsBase):
     @field_validator("bootstrap_servers")
     @classmethod
     def _check_servers(cls, servers: str) -> str:
-        for one in servers.split(","):
-            found = _SERVER.fullmatch(one.strip())
-            if not found or int(found["port"] or 0) > _MAX_PORT:
-                # Not quoted: whoever gives a URL may have put a password into it.
-                raise ValueError("is no list of host:port")
+        if not all(_is_server(one.strip()) for one in servers.split(",")):
+            # Not quoted: whoever gives a URL may have put a password into it.
+            raise ValueError("is no list of host:port")
         return servers
 
     @model_validator(mode="after")
@@ -179,6 +177,16 @@ class KafkaSettings(SettingsBase):
             # No ValueError: pydantic would name no setting.
             raise ConfigurationError("; ".join(problems))
         return self
+
+
+def _is_server(text: str) -> bool:
+    if found := _SERVER.fullmatch(text):
+        return int(found["port"] or 0) <= _MAX_PORT
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 class ProducerSettings(SettingsBase):

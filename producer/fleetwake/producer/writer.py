@@ -28,7 +28,7 @@ __all__ = ["Writer"]
 _COMMIT: Final = 200
 
 # The writer looks so often for more before it waits to be woken, if that is so soon.
-_LOOKS: Final = 20
+_LOOKS: Final = 5
 _SOON_S: Final = 0.05
 
 # Events that are encoded at a stretch while there is little to do.
