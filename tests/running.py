@@ -46,8 +46,8 @@ class LearningSchemas(PackagedSchemas):
         self.asked: list[str] = []
         self.unreachable = False
 
-    async def refresh(self, reference: str) -> None:
-        self.asked.append(reference)
+    async def refresh(self, *references: str) -> None:
+        self.asked += references
         if self.unreachable:
             raise RetriableError("registry away", after_s=0.01)
 

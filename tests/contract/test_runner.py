@@ -384,6 +384,28 @@ async def test_the_start_waits_for_a_broker(log: Any, start: Any) -> None:
     assert len(service.starts) == 4
 
 
+async def test_a_start_that_hangs_does_not_hold_up_the_stop(start, monkeypatch):
+    """As with a broker that takes the connection and says nothing."""
+    running, hanging = start(Recorder()), asyncio.Event()
+
+    async def hang() -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(running.source, "start", hang)
+    monkeypatch.setattr(running.source, "stop", _nothing)
+    async with asyncio.timeout(10), running:
+        await hanging.wait()
+        running.runner.request_stop()
+        await running.ended()
+
+    assert not running.runner.is_ready
+
+
+async def _nothing() -> None:
+    """Stop what never started."""
+
+
 @dataclass
 class Waiting(Recorder):
     """A service whose processors note when they are told of silence."""

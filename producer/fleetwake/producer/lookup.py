@@ -57,29 +57,34 @@ class NetworkSchemas:
         """Find by the id of a Confluent frame."""
         return self._by_id.get(schema_id)
 
-    async def refresh(self, reference: str) -> None:
+    async def refresh(self, *references: str) -> None:
         """
-        Ask for what `UnknownSchemaError.reference` names.
+        Ask for what the `reference` of each `UnknownSchemaError` names.
 
-        Nothing happens when nobody knows it; then it is not asked for again for 60 s,
-        so that a flood of senseless records does not become one of requests.
+        The topic is read once for all of them. Nothing happens where nobody knows one;
+        then it is not asked for again for 60 s, so that a flood of senseless records
+        does not become one of requests.
 
         Raises:
             RetriableError: the topic or the registry cannot be asked now.
         """
-        kind, _, name = reference.partition(":")
         now = time.monotonic()
-        if now - self._unknown.get(reference, -_ASK_AGAIN_S) < _ASK_AGAIN_S:
-            return
-        if kind == "id":
-            found = await self._ask_registry(int(name))
-        else:
+        due = [
+            one.partition(":")
+            for one in references
+            if now - self._unknown.get(one, -_ASK_AGAIN_S) >= _ASK_AGAIN_S
+        ]
+        if any(kind != "id" for kind, _, _ in due):
             await self._read_topic()
-            found = self.by_fingerprint(bytes.fromhex(name)) is not None
-        if not found:
-            if len(self._unknown) >= _MAX_SCHEMAS:
-                self._unknown.clear()
-            self._unknown[reference] = now
+        for kind, colon, name in due:
+            if kind == "id":
+                found = await self._ask_registry(int(name))
+            else:
+                found = self.by_fingerprint(bytes.fromhex(name)) is not None
+            if not found:
+                if len(self._unknown) >= _MAX_SCHEMAS:
+                    self._unknown.clear()
+                self._unknown[kind + colon + name] = now
 
     async def _ask_registry(self, schema_id: int) -> bool:
         if self._registry is None:

@@ -22,9 +22,9 @@ __all__ = ["Schemas", "decode", "oldest_event", "unknown_schemas"]
 class Schemas(SchemaLookup, Protocol):
     """A look-up that can learn."""
 
-    async def refresh(self, reference: str) -> None:
+    async def refresh(self, *references: str) -> None:
         """
-        Ask the schemas topic and the registry for what `reference` names.
+        Ask the schemas topic and the registry for what `references` name.
 
         Raises:
             RetriableError: they cannot be asked now.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from fleetwake.consumers.runtime.service import (
         EventBatch,
         Needed,
-        Processor,
         Publisher,
         Records,
         Service,
@@ -64,6 +63,8 @@ if TYPE_CHECKING:
     from fleetwake.schemas.topics import Topic
 
 __all__ = ["FlushTimeoutError", "Runner", "StalledError"]
+
+T = TypeVar("T")
 
 _LAG_EVERY_S = 5.0
 _TICK_EVERY_S = 1.0
@@ -82,6 +83,10 @@ class FlushTimeoutError(FleetwakeError):
 
 class StalledError(FleetwakeError):
     """Raised when records wait and none arrives: a new process may do better."""
+
+
+class _StoppedError(RetriableError):
+    """Raised when something was given up because the service is to stop."""
 
 
 class Runner:
@@ -157,7 +162,9 @@ class Runner:
     async def _start_source(self) -> None:
         while not self._stop.is_set():
             try:
-                await self._source.start()
+                await self._unless_stopped(self._source.start())
+            except _StoppedError:
+                return
             except RetriableError as exc:
                 _log.warning("source.retried", service=self._service.name, why=str(exc))
                 self._turned_at = self._clock()
@@ -288,20 +295,18 @@ class Runner:
             self._begin(lane, at, bounds, committed, resume)
         self._progress_at = self._clock()
 
-    async def _unless_stopped(
-        self, opening: Coroutine[object, object, Processor]
-    ) -> Processor:
-        """Give up what may wait for a store that hangs, when told to stop."""
-        opened = asyncio.create_task(opening)
+    async def _unless_stopped(self, work: Coroutine[object, object, T]) -> T:
+        """Give up what may wait for a broker or a store that hangs, when told to."""
+        done = asyncio.create_task(work)
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({opened, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if opened.done():
-                return opened.result()
+            await asyncio.wait({done, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                return done.result()
         finally:
-            opened.cancel()
+            done.cancel()
             stopped.cancel()
-        raise RetriableError("told to stop while it was being opened")
+        raise _StoppedError("told to stop")
 
     def _publisher(self) -> Publisher:
         publisher = self._source.publisher
@@ -434,8 +439,8 @@ class Runner:
 
         batch = await asyncio.to_thread(first)
         unknown = unknown_schemas(batch)
-        for reference in unknown:
-            await self._schemas.refresh(reference)
+        if unknown:
+            await self._schemas.refresh(*unknown)
         return await asyncio.to_thread(first) if unknown else batch
 
     def _count(self, at: TopicPartition, batch: EventBatch) -> None:

@@ -24,7 +24,7 @@ __all__ = ["Brake"]
 
 
 class _Packaged(PackagedSchemas):
-    async def refresh(self, reference: str) -> None:
+    async def refresh(self, *references: str) -> None:
         """Learn nothing: there is nobody to ask."""
 
 
