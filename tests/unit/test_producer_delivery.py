@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from tests.producing import event, until
@@ -146,3 +146,22 @@ def test_a_stretch_of_work_needs_no_bell_and_a_pause_ends_with_one() -> None:
             assert producer.flush(20)
 
         assert 4 == producer.statistics().acknowledged
+
+
+@pytest.mark.parametrize("durability", ["memory", "spool"])
+def test_nobody_waits_for_what_lingers(durability: Literal["memory", "spool"]) -> None:
+    """Neither `flush` nor `close`, whether they come before the wait or during it."""
+    log = MemoryLog()
+    producer = AuditProducer(
+        ProducerSettings(durability=durability, linger_s=600.0),
+        open_transport=lambda: MemoryTransport(log),
+    )
+    for pause_s in (0.0, 0.02, 0.2):
+        producer.emit(event())
+        threading.Event().wait(pause_s)
+        assert producer.flush(20)
+    producer.emit(event())
+    threading.Event().wait(0.2)
+
+    assert producer.close(20)
+    assert 4 == len([one for one in log.events() if one.event_type != "producer.close"])

@@ -240,7 +240,8 @@ class ProducerSettings(SettingsBase):
     linger_s: float = Field(
         default=0.05,
         ge=0,
-        description="From a commit to the send that it shares with those after it.",
+        description="From a commit to the send that it shares with those after it, "
+        "unless a flush or close waits.",
     )
     compression: Literal["none", "lz4", "zstd", "gzip", "snappy"] = Field(
         default="zstd", description="Of a batch."

@@ -2,8 +2,8 @@
 What a writer refuses, and what it mends, before Avro sees a record.
 
 fastavro writes 3.7 into a long as 3 and True as 1, and takes any text for an outcome.
-An event is first held against sets of types in C (`passes`, 3 us); only one that does
-not pass is looked at field by field, for the field at fault.
+An event comes here only when the fast `writer` does not take it, and is looked at field
+by field, for the field at fault.
 """
 
 from __future__ import annotations

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     from fleetwake.producer.redaction.shapes import Span
 
-__all__ = ["SCHEMES", "NameRules", "has_scheme", "is_folder", "plain_name", "scheme_spans"]
+__all__ = [
+    "SCHEMES",
+    "NameRules",
+    "has_scheme",
+    "is_folder",
+    "plain_name",
+    "scheme_spans",
+]
 
 # How names of secrets end, and how whole ones read. The names of headers are those of
 # RFC 9110, RFC 6265 and of the large vendors' interfaces.
