@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+import tempfile
 import threading
 import time
 
@@ -86,14 +88,14 @@ def in_threads(
 
 if __name__ == "__main__":
     name, mode, threads, count, content_bytes = sys.argv[1:]
-    print(
-        json.dumps(
-            emit(
-                name,
-                paced=mode == "paced",
-                threads=int(threads),
-                count=int(count),
-                content_bytes=int(content_bytes),
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        # What a missing broker leaves in the spool is nobody's.
+        os.environ.setdefault("FLEETWAKE_HOME", folder)
+        found = emit(
+            name,
+            paced=mode == "paced",
+            threads=int(threads),
+            count=int(count),
+            content_bytes=int(content_bytes),
         )
-    )
+    print(json.dumps(found))

@@ -115,10 +115,16 @@ def said(
 
 
 def put(processor: PartitionArchive, *records: Record) -> None:
-    """Archive these as one file."""
+    """Archive these as one file, and list it."""
     feed(processor, *records)
     processor.tick(T0_MS)
-    asyncio.run(processor.flush())
+    asyncio.run(_flushed(processor))
+
+
+async def _flushed(processor: PartitionArchive) -> None:
+    await processor.flush()
+    if processor._lists is not None:
+        await processor._lists._thread.close()
 
 
 def query(folder: Path, *, with_keys: bool = True) -> ArchiveQuery:

@@ -107,6 +107,7 @@ async def test_events_go_through(
 ) -> None:
     """A producer delivers, a service consumes and commits; no log has a secret."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="aiokafka")
     kafka = of_cluster(secured, kind)
     await secured.create_topics(kafka)
     producer = AsyncAuditProducer(kafka=kafka)

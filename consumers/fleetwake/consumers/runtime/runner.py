@@ -68,6 +68,10 @@ T = TypeVar("T")
 
 _LAG_EVERY_S = 5.0
 _TICK_EVERY_S = 1.0
+
+_START_PATIENCE_S = 1.0
+"""A start that ends within this after the stop leaves no connection behind."""
+
 _BATCH_BYTES = 64 * 1024 * 1024
 """
 What is decoded together, at most: that takes several times as much memory, and more
@@ -162,7 +166,8 @@ class Runner:
     async def _start_source(self) -> None:
         while not self._stop.is_set():
             try:
-                await self._unless_stopped(self._source.start())
+                start = self._source.start()
+                await self._unless_stopped(start, patience_s=_START_PATIENCE_S)
             except _StoppedError:
                 return
             except RetriableError as exc:
@@ -295,12 +300,16 @@ class Runner:
             self._begin(lane, at, bounds, committed, resume)
         self._progress_at = self._clock()
 
-    async def _unless_stopped(self, work: Coroutine[object, object, T]) -> T:
+    async def _unless_stopped(
+        self, work: Coroutine[object, object, T], *, patience_s: float = 0.0
+    ) -> T:
         """Give up what may wait for a broker or a store that hangs, when told to."""
         done = asyncio.create_task(work)
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait({done, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                await asyncio.wait({done}, timeout=patience_s)
             if done.done():
                 return done.result()
         finally:
