@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from bench.rows import write_archive
 from fleetwake.consumers.query import open_archive
+from fleetwake.consumers.runtime.main import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,4 +120,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    configure_logging("ERROR")
     main()
