@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import time
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.events import events
+from bench.patches import digits, varint
 from fleetwake.consumers.runtime.service import Records
 from fleetwake.schemas.codec import SHA256_HEADER, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.patches import Bytes, Longs
     from fleetwake.schemas.event import AuditEvent
 
 __all__ = ["EVENTS_PER_S", "batches"]
@@ -44,9 +45,6 @@ _SEQUENCE: Final = 2**21
 
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 _DIGITS: Final = np.array([at for at, one in enumerate(_ID) if one != ord("-")])
-
-Bytes: TypeAlias = npt.NDArray[np.uint8]
-Longs: TypeAlias = npt.NDArray[np.int64]
 
 
 def batches(
@@ -91,8 +89,8 @@ class _Bodies:
             name: np.array([body.find(mark) for body in made])
             for name, mark in {
                 "id": _ID,
-                "occurred": bytes(_varint(np.array([_OCCURRED]), 8)[0]),
-                "recorded": bytes(_varint(np.array([_RECORDED]), 8)[0]),
+                "occurred": bytes(varint(np.array([_OCCURRED]), 8)[0]),
+                "recorded": bytes(varint(np.array([_RECORDED]), 8)[0]),
                 "sequence": b"\x0abench",
                 "session": b"session-",
                 "call": b"call-",
@@ -116,16 +114,16 @@ class _Bodies:
 
         count, step = len(n), n // _STEP * _STEP
         patch("id", 0, self._ids(count))
-        patch("occurred", 0, _varint(at_us, 8))
-        patch("recorded", 0, _varint(at_us, 8))
-        patch("sequence", 6, _varint(_SEQUENCE + n, 4))
+        patch("occurred", 0, varint(at_us, 8))
+        patch("recorded", 0, varint(at_us, 8))
+        patch("sequence", 6, varint(_SEQUENCE + n, 4))
         if self._sessions:
-            patch("session", 8, _decimal(self._any(self._sessions, count), 11))
+            patch("session", 8, digits(self._any(self._sessions, count), 11))
         else:
-            patch("session", 8, _decimal(step // _OF_A_GENERATION, 5))
-        patch("call", 5, _decimal(step, 8))
+            patch("session", 8, digits(step // _OF_A_GENERATION, 5))
+        patch("call", 5, digits(step, 8))
         if self._tools:
-            patch("tool", 5, _decimal(self._any(self._tools, count), 5))
+            patch("tool", 5, digits(self._any(self._tools, count), 5))
         whole = text.tobytes()
         return [whole[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
@@ -151,15 +149,3 @@ def _marked(event: AuditEvent) -> bytes:
             sequence=_SEQUENCE,
         )
     )
-
-
-def _varint(numbers: Longs, width: int) -> Bytes:
-    """Return what Avro makes of longs that take so many bytes."""
-    found = (numbers[:, None] * 2) >> (7 * np.arange(width)) & 0x7F
-    found[:, :-1] |= 0x80
-    return found.astype(np.uint8)
-
-
-def _decimal(numbers: Longs, width: int) -> Bytes:
-    found = numbers[:, None] // 10 ** np.arange(width - 1, -1, -1) % 10
-    return (found + ord("0")).astype(np.uint8)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from bench.patches import digits, varint
 from fleetwake.consumers.archive.chain import Chain
 from fleetwake.consumers.archive.columns import record_digests, to_table
 from fleetwake.consumers.archive.proof.keys import KeySettings
@@ -37,8 +38,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Bytes = npt.NDArray[np.uint8]
-    Longs = npt.NDArray[np.int64]
+    from bench.patches import Bytes, Longs
 
 __all__ = ["write_archive"]
 
@@ -161,11 +161,11 @@ def _row_group(one: _Template, nth: int, partition: int, start: int) -> pa.Table
 
 def _values(one: _Template, fact: Longs, session: Longs, happened: Longs) -> pa.Array:
     values = np.tile(one.value, (_COPIES, 1))
-    _fill(values, one.event, _digits(fact, 12))
-    _fill(values, one.session, _digits(session, 8))
-    _fill(values, one.call[one.has_call], _digits((fact // 3)[:, one.has_call], 10))
-    _fill(values, one.at, _varint(happened))
-    _fill(values, one.recorded, _varint(happened + 1))
+    _fill(values, one.event, digits(fact, 12))
+    _fill(values, one.session, digits(session, 8))
+    _fill(values, one.call[one.has_call], digits((fact // 3)[:, one.has_call], 10))
+    _fill(values, one.at, varint(happened, 8))
+    _fill(values, one.recorded, varint(happened + 1, 8))
     return _binary(values.reshape(-1), np.tile(one.lengths, _COPIES))
 
 
@@ -198,8 +198,8 @@ def _template() -> _Template:
         event=places(_ID.encode() + b"0" * 12, len(_ID)),
         call=places(b"c-" + b"0" * 10, 2),
         has_call=has_call,
-        at=places(bytes(_varint(np.array([_START_US]))[0]), 0),
-        recorded=places(bytes(_varint(np.array([_START_US + 1]))[0]), 0),
+        at=places(bytes(varint(np.array([_START_US]), 8)[0]), 0),
+        recorded=places(bytes(varint(np.array([_START_US + 1]), 8)[0]), 0),
         fact=fact,
     )
 
@@ -268,23 +268,11 @@ def _fill(values: Bytes, at: Longs, what: Bytes) -> None:
     values[:, at] = what.reshape(len(values), *at.shape)
 
 
-def _digits(numbers: Longs, width: int) -> Bytes:
-    powers = 10 ** np.arange(width - 1, -1, -1)
-    return (numbers[..., None] // powers % 10 + ord("0")).astype(np.uint8)
-
-
-def _varint(numbers: Longs) -> Bytes:
-    """Encode as Avro does: 8 bytes, as it takes for a time in us."""
-    groups = (2 * numbers[..., None]) >> np.arange(0, 56, 7) & 0x7F
-    groups[..., :-1] |= 0x80
-    return groups.astype(np.uint8)
-
-
 def _texts(prefix: str, numbers: Longs, width: int) -> pa.Array:
     count = numbers.size
     chars = np.empty((count, len(prefix) + width), np.uint8)
     chars[:, : len(prefix)] = np.frombuffer(prefix.encode(), np.uint8)
-    chars[:, len(prefix) :] = _digits(numbers.reshape(-1), width)
+    chars[:, len(prefix) :] = digits(numbers.reshape(-1), width)
     lengths = np.full(count, chars.shape[1])
     return _binary(chars.reshape(-1), lengths).cast(pa.string())
 

@@ -31,6 +31,7 @@ from fleetwake.schemas.arrow import ARROW_TYPES, EVENT_SCHEMA, compute
 from fleetwake.schemas.checks import MAX_TIME_US
 from fleetwake.schemas.codec import EVENT_COLUMNS
 from fleetwake.schemas.layout import columns
+from fleetwake.schemas.writer import avro_long
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +88,7 @@ class GuardedReader:
     def read(self, frames: Sequence[bytes]) -> RecordBatch | None:
         """Return the events of `frames`, or None where one must be judged alone."""
         number, mark = _end_mark()
-        datum = b"".join((_long(len(frames)), mark.join(frames), mark, b"\x00"))
+        datum = b"".join((avro_long(len(frames)), mark.join(frames), mark, b"\x00"))
         try:
             batch = _deserialize([datum], self._schema)
             batch.validate(full=True)
@@ -126,17 +127,8 @@ def _deserialize(datums: list[bytes], schema: str) -> RecordBatch:
 def _end_mark() -> tuple[int, bytes]:
     """Return a random long, and the ten bytes that it has in Avro."""
     zigzag = secrets.randbits(64) | 1 << 63
-    groups = [zigzag >> shift & 0x7F | 0x80 for shift in range(0, 63, 7)]
-    return zigzag >> 1 ^ -(zigzag & 1), bytes([*groups, 1])
-
-
-def _long(number: int) -> bytes:
-    """Return a count as Avro has it."""
-    rest, groups = number << 1, bytearray()
-    while rest >> 7:
-        groups.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes((*groups, rest))
+    number = zigzag >> 1 ^ -(zigzag & 1)
+    return number, avro_long(number)
 
 
 def _widened(kind: Json) -> Json:

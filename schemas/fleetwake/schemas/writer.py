@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _Encode: TypeAlias = "Callable[[Any], bytes]"
 
-__all__ = ["event_body"]
+__all__ = ["avro_long", "event_body"]
 
 # What a value of each kind must be, exactly: an instance of another class may say
 # anything of itself.
@@ -189,7 +189,7 @@ class _Integers(_Kept):
     def __missing__(self, number: int) -> bytes:
         if not self._least <= number <= self._greatest:
             raise ValueError("out of range")
-        encoded = self._before + _long(number)
+        encoded = self._before + avro_long(number)
         return self._keep(number, encoded) if self._keeps else encoded
 
 
@@ -198,13 +198,13 @@ def _text(text: str) -> bytes:
         raise TypeError
     data = text.encode()
     size = len(data)
-    return (_SHORT[size] if size < _SHORTS else _long(size)) + data
+    return (_SHORT[size] if size < _SHORTS else avro_long(size)) + data
 
 
 def _any_text(before: bytes, text: str) -> bytes:
     data = text.encode()
     size = len(data)
-    return before + (_SHORT[size] if size < _SHORTS else _long(size)) + data
+    return before + (_SHORT[size] if size < _SHORTS else avro_long(size)) + data
 
 
 def _filled_text(before: bytes, text: str) -> bytes:
@@ -224,11 +224,11 @@ def _map(before: bytes, value: Mapping[str, str]) -> bytes:
         return before + _END_OF_MAP
     pairs = tuple(value.items())
     texts = [_text(text) for pair in pairs for text in pair]
-    return b"".join([before, _long(len(pairs)), *texts, _END_OF_MAP])
+    return b"".join([before, avro_long(len(pairs)), *texts, _END_OF_MAP])
 
 
-def _long(number: int) -> bytes:
-    """Zigzag, then seven bits a byte, the lowest first."""
+def avro_long(number: int) -> bytes:
+    """Return a long of 64 bits as Avro has it: zigzag, then seven bits a byte."""
     number = number << 1 ^ number >> 63
     if number < 1 << 14:
         if number < 1 << 7:
@@ -250,6 +250,6 @@ def _long(number: int) -> bytes:
 
 # Lengths and small numbers, ready.
 _SHORTS: Final = 512
-_SHORT: Final = tuple(map(_long, range(_SHORTS)))
+_SHORT: Final = tuple(map(avro_long, range(_SHORTS)))
 
 _COLUMNS: Final = columns(own_schema("AuditEvent"))
