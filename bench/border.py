@@ -18,7 +18,7 @@ from fleetwake.producer.border import Border
 from fleetwake.producer.content import Content, snapshot
 from fleetwake.producer.encoder import Encoder
 from fleetwake.producer.enrich import enriched
-from fleetwake.producer.intake import Entry
+from fleetwake.producer.entry import Entry
 from fleetwake.producer.settings import ContentSettings
 from fleetwake.schemas.event import AuditEvent
 

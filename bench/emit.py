@@ -4,10 +4,11 @@ What emitting costs the agent, and how fast one process publishes; ours and othe
     python -m bench.emit EMITTER paced|fast THREADS EVENTS CONTENT_BYTES
 
 Prints one JSON object. `paced`: each thread emits, sleeps, emits, as agents do, 4,000
-events a second in all; each call is timed in the thread that makes it. `fast`: as fast
-as they are taken (blocking when full), until all are delivered. CONTENT_BYTES 0: the
-digests are given, as by a source that makes its own; else each event brings the text
-of a result, whose digest, preview, redaction and payload the emitter has to make.
+events a second in all; it makes each event, untimed, right before the call that is
+timed, as agents and adapters do. `fast`: events made beforehand, as fast as they are
+taken (blocking when full), until all are delivered. CONTENT_BYTES 0: the digests are
+given, as by a source that makes its own; else each event brings the text of a result,
+whose digest, preview, redaction and payload the emitter has to make.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ import sys
 import tempfile
 import threading
 import time
+from typing import TYPE_CHECKING
 
-from bench.emitters import THREADED, Made, aiokafka_send
+from bench.emitters import THREADED, aiokafka_send
 from bench.events import events, with_content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bench.emitters import Made
 
 _PACE_PER_S = 4_000
 _BURST = 10
@@ -31,12 +38,13 @@ _BUCKETS_US = (2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000)
 def emit(
     name: str, *, paced: bool, threads: int, count: int, content_bytes: int
 ) -> dict[str, object]:
-    made: list[Made] = (
-        list(with_content(count, content_bytes))
-        if content_bytes
-        else [(event, None) for event in events(count)]
-    )
-    parts = [made[n::threads] for n in range(threads)]
+    each = count // threads
+    count = each * threads
+    parts: list[Iterable[Made]] = [
+        made(each, content_bytes, seed=seed) for seed in range(threads)
+    ]
+    if not paced:
+        parts = [list(part) for part in parts]
     pause_s = _BURST * threads / _PACE_PER_S if paced else 0.0
     started, worked = time.perf_counter(), time.process_time()
     if name == "aiokafka":
@@ -62,8 +70,17 @@ def emit(
     }
 
 
+def made(count: int, content_bytes: int, *, seed: int) -> Iterator[Made]:
+    """Make the events of one agent."""
+    if content_bytes:
+        yield from with_content(count, content_bytes, seed)
+    else:
+        for event in events(count, seed):
+            yield event, None
+
+
 def in_threads(
-    name: str, parts: list[list[Made]], pause_s: float
+    name: str, parts: Sequence[Iterable[Made]], pause_s: float
 ) -> tuple[list[int], int]:
     emitter = THREADED[name]()
     clock = time.perf_counter_ns

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from fleetwake.producer import AuditProducer
 from fleetwake.producer.content import ABSENT
@@ -22,7 +22,7 @@ from fleetwake.producer.settings import KafkaSettings, ProducerSettings
 from fleetwake.schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from fleetwake.producer.content import Content
     from fleetwake.schemas.event import AuditEvent
@@ -49,7 +49,7 @@ def as_json(made: Made) -> bytes:
 
 
 class Fleetwake:
-    def __init__(self, durability: str) -> None:
+    def __init__(self, durability: Literal["spool", "memory"]) -> None:
         self._producer = AuditProducer(
             ProducerSettings(
                 durability=durability, on_full="block", block_timeout_s=120.0
@@ -178,7 +178,7 @@ THREADED: dict[str, Callable[[], Emitter]] = {
 
 
 async def aiokafka_send(
-    parts: list[list[Made]], pause_s: float, burst: int
+    parts: Sequence[Iterable[Made]], pause_s: float, burst: int
 ) -> tuple[list[int], int]:
     """Emit by `AIOKafkaProducer.send`, a task for each part; latencies, and lost."""
     from aiokafka import AIOKafkaProducer
@@ -193,7 +193,7 @@ async def aiokafka_send(
     await producer.start()
     sent: list[Any] = []
 
-    async def agent(part: list[Made]) -> None:
+    async def agent(part: Iterable[Made]) -> None:
         for at, made in enumerate(part):
             before = clock()
             key = made[0].session_id.encode()

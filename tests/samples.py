@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict, UserDict
 from io import BytesIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,60 @@ CLOSED = {
     "error_kind": st.sampled_from(sorted(ERROR_KINDS)),
     "digest_basis": st.sampled_from(sorted(DIGEST_BASES)),
 }
+
+
+class Text(str):
+    """Not exactly a str."""
+
+    __slots__ = ()
+
+
+class Number(int):
+    """Not exactly an int."""
+
+
+ANYTHING = [
+    None,
+    "",
+    "success",
+    "a\ud800",
+    "\ud83d\ude00",
+    "x" * 600,
+    Text("success"),
+    Text("\udfff"),
+    b"bytes",
+    bytearray(b"bytes"),
+    *(sign * 2**bits for bits in (0, 9, 31, 53, 62, 63, 64) for sign in (1, -1)),
+    *(2**bits - 1 for bits in (0, 9, 31, 63, 64)),
+    10**5000,
+    Number(5),
+    True,
+    False,
+    0.0,
+    -0.0,
+    3.7,
+    math.nan,
+    math.inf,
+    5e-324,
+    1 + 1j,
+    [],
+    ["a"],
+    {},
+    {"a": "b"},
+    {"a": "\ud800", "a\ud800": ""},
+    {"a": 1},
+    {"a": None},
+    {1: "a"},
+    {"a": Text("b")},
+    MappingProxyType({"a": "b"}),
+    MappingProxyType(OrderedDict(a="b", c="d")),
+    MappingProxyType(UserDict({"a": "b", "c": 1})),
+    OrderedDict(a="b"),
+    UserDict({"a": "b"}),
+    object(),
+    str,
+]
+"""What a careless adapter may put into a field."""
 
 
 def event(**fields: Any) -> AuditEvent:

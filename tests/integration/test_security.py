@@ -358,7 +358,7 @@ class Up:
             self._process.kill()
 
     async def until_ready(self) -> None:
-        await until_async(lambda: "all is ready" in self.log.read_text(), 60)
+        await until_async(lambda: "all is ready" in self.log.read_text(), 100)
 
     def block(self, session_id: str) -> None:
         """As somebody does on the page."""

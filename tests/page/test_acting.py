@@ -161,7 +161,8 @@ async def process(
     try:
         yield
     finally:
-        running.kill()
+        with contextlib.suppress(ProcessLookupError):  # why it ended is in the output
+            running.kill()
         await reading
         await running.wait()
 

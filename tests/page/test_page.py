@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+# The next key, before the browser has drawn the closed dialog and told us of it.
+ESCAPE_WHEN_CLOSED = """() => new MutationObserver(() => {
+    const key = { key: "Escape", bubbles: true, cancelable: true };
+    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", key));
+}).observe(document.querySelector("dialog"), { attributeFilter: ["open"] })"""
 HOSTILE = "<script>alert(1)</script>\u202eevil\x1b[31m" + "x" * 10_000
 
 
@@ -100,7 +105,8 @@ async def test_the_keyboard_is_enough(
         await agents.call(name, "read")
     page = await open_tab()
     press = page.keyboard.press
-    await expect(page.locator("tr.row")).to_have_count(2)
+    ends = [name[-6:] for name in names]
+    await expect(page.locator("tr.row .c-session")).to_contain_text(ends)
 
     await press("j")
     await press("j")
@@ -129,6 +135,62 @@ async def test_the_keyboard_is_enough(
     await press("?")
 
     await expect(page.get_by_role("dialog")).to_contain_text("Keys")
+
+
+async def test_a_second_escape_at_once_leaves_the_session(
+    open_tab: Callable[..., Any], agents: Agents
+) -> None:
+    """The first one closes the dialog, which has the focus for a moment longer."""
+    session = f"{agents.team}-1"
+    await agents.emit(session, "session.start")
+    page = await open_tab(f"session/{session}")
+    press = page.keyboard.press
+    await page.locator(".entry .line").click()
+    await expect(page.locator(".drawer pre")).to_contain_text(session)
+    await press("Escape")
+    await press("b")
+    await expect(page.get_by_label("Who")).to_be_focused()
+    await page.evaluate(ESCAPE_WHEN_CLOSED)
+    await press("Escape")
+
+    await expect(page).to_have_title("Fleet · fleetwake")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+async def test_keys_stay_on_what_is_drawn_anew(
+    open_tab: Callable[..., Any], agents: Agents
+) -> None:
+    """A line of the timeline and a link keep the focus while events arrive."""
+    session = f"{agents.team}-1"
+    await agents.call(session, "read")
+    page = await open_tab(f"session/{session}")
+    lines = page.locator(".entry .line")
+    await expect(lines).to_have_count(1)
+    await lines.first.focus()
+    await agents.call(session, "grep")
+    await expect(lines).to_have_count(2)
+    await expect(lines.first).to_be_focused()
+    link = page.get_by_role("link", name="Alerts")
+    await link.focus()
+    await agents.call(session, "read")
+    await expect(lines).to_have_count(3)
+
+    await expect(link).to_be_focused()
+
+
+async def test_a_click_counts_while_the_page_changes(
+    open_tab: Callable[..., Any], agents: Agents
+) -> None:
+    """Between press and release events arrive: what was pressed is not replaced."""
+    other, page = await open_tab(), await open_tab()
+    await expect(page.locator("#link")).to_have_text("Live")
+    await page.get_by_role("link", name="Alerts").hover()
+    await page.mouse.down()
+    await agents.emit(f"{agents.team}-1", "session.start")
+    await expect(other.locator("tr.row")).to_have_count(1)
+    await page.mouse.up()
+
+    await expect(page).to_have_title("Alerts · fleetwake")
 
 
 async def test_paused_nothing_moves_and_then_everything_is_there(

@@ -58,12 +58,12 @@ class SpoolMachine(RuleBasedStateMachine):
         self._sequence += count
         before = self.spool.bytes
         try:
-            batch = self.spool.append(given)
+            number = self.spool.append(given)
         except SpoolFullError:
             assert before + len(encode(given)) > MAX_BYTES // 2
         else:
-            assert batch.number > max(self._model, default=0)
-            self._model[batch.number] = given
+            assert number > max(self._model, default=0)
+            self._model[number] = given
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:

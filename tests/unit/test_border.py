@@ -12,7 +12,7 @@ from fleetwake.producer.border import WITHHELD, Border
 from fleetwake.producer.content import Content
 from fleetwake.producer.dead_letter import DeadLetter
 from fleetwake.producer.encoder import Encoder
-from fleetwake.producer.intake import Entry
+from fleetwake.producer.entry import Entry
 from fleetwake.producer.redact import REDACTED
 from fleetwake.producer.settings import ContentSettings
 from fleetwake.schemas.codec import SHA256_HEADER, PackagedSchemas, decode

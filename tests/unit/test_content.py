@@ -9,12 +9,15 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleetwake.producer import content
 from fleetwake.producer.content import (
     ABSENT,
     NOT_FINITE,
     Content,
+    frozen,
     plain_json,
     snapshot,
 )
@@ -55,6 +58,60 @@ def test_objects_may_change_after_they_were_read():
     record.clear()
 
     assert Content(arguments='{"paths":["a"]}', record='["x"]', text="hi") == content
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**64, Colour.RED, math.nan, math.inf])
+    | st.builds(lambda: 10**5_000)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.builds(HostileDict),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=20)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=100)
+@given(
+    st.builds(
+        Content, VALUES | st.just(ABSENT), VALUES, VALUES, VALUES, st.just(ABSENT)
+    )
+)
+def test_what_emit_keeps_says_the_same_as_what_it_was_given(content):
+    """Whatever it copies as it is: the writer makes the same JSON of it."""
+    assert snapshot(content) == snapshot(frozen(content)[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"a": "1"}, {"a": ["1"]}, {"a": {"b": 1}}, dict.fromkeys("abcdefghijklmnopqr", 1)],
+    ids=str,
+)
+def test_what_emit_keeps_stays_as_it_was(arguments):
+    """An agent may go on changing its objects after emit."""
+    before = snapshot(Content(arguments=arguments))
+    kept, _ = frozen(Content(arguments=arguments))
+    arguments["more"] = "2"
+    if isinstance(arguments["a"], list):
+        arguments["a"].append("2")
+
+    assert before == snapshot(kept)
+
+
+def test_what_emit_keeps_has_the_length_of_its_texts():
+    """The bounds of the queue count what content holds, copied or said in JSON."""
+    texts = {"a": "x" * 5_000}
+    _, chars = frozen(Content(arguments=texts, result=[texts], text="x" * 5_000))
+    _, copied = frozen(Content(arguments=texts, text="x" * 5_000))
+
+    assert 15_000 <= chars < 15_100
+    assert 10_000 <= copied < 10_100
 
 
 def test_text_stays_text_and_nothing_stays_nothing():

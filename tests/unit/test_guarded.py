@@ -41,6 +41,30 @@ def test_a_bad_record_does_not_slow_down_the_good(monkeypatch):
     assert len(slow) <= columnar._BISECT_ROWS
 
 
+@pytest.mark.parametrize(
+    ("bad", "digest"),
+    [(FRAME[:5], None), (b"", None), (None, None), (b"{}" * 9, None), (FRAME, b"")],
+)
+@pytest.mark.parametrize("place", [0, 1, 500, 999])
+def test_what_has_no_header_of_ours_does_not_slow_down_the_good(
+    monkeypatch, place, bad, digest
+):
+    """Cut, null, of another framing or another digest: only it is decoded alone."""
+    slow = []
+    monkeypatch.setattr(
+        columnar,
+        "decode",
+        lambda *args, **more: slow.append(1) or decode(*args, **more),
+    )
+    values, digests = [FRAME] * 1_000, [None] * 1_000
+    values[place], digests[place] = bad, digest
+    decoded = decode_batch(values, PACKAGED, digests=digests)
+
+    assert [place] == [at for at, _ in decoded.invalid]
+    assert decoded.rows == [row for row in range(1_000) if row != place]
+    assert len(slow) <= 1
+
+
 @pytest.mark.parametrize("neighbours", [1, 2, 7])
 def test_a_record_cannot_swallow_its_neighbour(neighbours):
     """A text that is as long as what comes behind it in a batch ends where it ends."""

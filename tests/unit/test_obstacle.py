@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
+import threading
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
+from tests.certificates import Authority
 
 from fleetwake.consumers.cli import cluster
 from fleetwake.consumers.cli.exits import UnreachableError
@@ -17,6 +22,7 @@ from fleetwake.consumers.runtime.service import OutRecord
 from fleetwake.producer import kafka as producer_kafka
 from fleetwake.producer import obstacle
 from fleetwake.producer.kafka import KafkaTransport
+from fleetwake.producer.loop import run_loop
 from fleetwake.producer.obstacle import Obstacle, find_obstacle, last_obstacle
 from fleetwake.producer.settings import KafkaSettings
 from fleetwake.producer.transport import TransportError
@@ -24,7 +30,7 @@ from fleetwake.schemas.errors import RetriableError
 from fleetwake.schemas.topics import EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 SOON_S = 0.1
@@ -62,6 +68,78 @@ async def silent(
     silent = Silent(unused_tcp_port)
     async with await asyncio.start_server(silent.take, "127.0.0.1", unused_tcp_port):
         yield silent
+
+
+class Holding:
+    """Speaks TLS, and never lets a connection go: it does not answer its end."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = Authority(folder)
+        own = authority.issue("broker", "127.0.0.1")
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(own.both)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._held: list[ssl.SSLSocket] = []
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+        self.port: int = self._listener.getsockname()[1]
+        self.settings = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{self.port}",
+            security_protocol="SSL",
+            ssl_cafile=authority.certificate,
+        )
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self._held.append(self._tls.wrap_socket(connection, server_side=True))
+
+    def clients(self) -> int:
+        """Sockets of this process that are still open to it."""
+        ends = [one.raddr for one in psutil.Process().net_connections("tcp4")]
+        return sum(bool(end) and end.port == self.port for end in ends)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for connection in self._held:
+            connection.close()
+
+
+@pytest.fixture
+def holding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Holding]:
+    """As a broker that is busy, or frozen."""
+    for name in ("_PATIENCE_S", "_CLOSE_S"):
+        monkeypatch.setattr(obstacle, name, SOON_S)
+    holding = Holding(tmp_path)
+    yield holding
+    holding.close()
+
+
+async def test_a_look_leaves_no_socket_open(holding: Holding) -> None:
+    """Whoever looks may end right after it."""
+    found = await find_obstacle(holding.settings)
+
+    assert "no Kafka answers" in str(found)
+    assert 0 == holding.clients()
+
+
+def test_a_command_leaves_no_socket_open(holding: Holding) -> None:
+    """Not even one that a library has closed and forgotten."""
+    tls = ssl.create_default_context(cafile=holding.settings.ssl_cafile)
+
+    async def forget() -> int:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, "127.0.0.1", holding.port, ssl=tls
+        )
+        transport.close()
+        return holding.clients()
+
+    assert 1 == run_loop(forget())
+    assert 0 == holding.clients()
 
 
 async def test_a_producer_says_that_a_host_does_not_answer(silent: Silent) -> None:

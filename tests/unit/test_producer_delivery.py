@@ -17,6 +17,7 @@ from fleetwake.producer.encoder import Encoder
 from fleetwake.producer.framing import Framing
 from fleetwake.producer.intake import Intake
 from fleetwake.producer.outbox import Outbox
+from fleetwake.producer.parcel import parcels
 from fleetwake.producer.settings import ProducerSettings
 from fleetwake.producer.statistics import ErrorLog
 from fleetwake.producer.testing import MemoryLog, MemoryTransport
@@ -78,15 +79,16 @@ class Running:
         )
         self._thread = threading.Thread(target=self.delivery.run)
 
-    def put(self, parcels: int, records: int) -> list[bytes]:
+    def put(self, count: int, records: int) -> list[bytes]:
         values: list[bytes] = []
-        for parcel in range(parcels):
-            some = [b"%d %d" % (parcel, nth) for nth in range(records)]
+        for nth_parcel in range(count):
+            some = [b"%d %d" % (nth_parcel, nth) for nth in range(records)]
             for _ in some:
                 self.intake.put(check(event()))
             held = sum(one.size for one in self.intake.take(records))
             batch = [record(nth, value=one, key=b"s") for nth, one in enumerate(some)]
-            self.outbox.put(batch, held)
+            (parcel,) = parcels(batch)
+            self.outbox.put(parcel, held)
             values += some
         return values
 

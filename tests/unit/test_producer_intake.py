@@ -11,7 +11,8 @@ import pytest
 from tests.producing import event, until
 
 from fleetwake.producer.check import check
-from fleetwake.producer.intake import Entry, Flush, Intake, loss
+from fleetwake.producer.entry import Entry, Flush, loss
+from fleetwake.producer.intake import Intake
 from fleetwake.producer.settings import ProducerSettings
 from fleetwake.schemas.errors import InvalidEventError
 
@@ -222,6 +223,22 @@ def test_block_ends_when_the_producer_closes() -> None:
 
     assert not waiting.is_alive()
     assert {"closed": 1} == tested.dropped
+
+
+def test_block_keeps_room_for_those_who_wait() -> None:
+    """Who came first is not dropped because others are faster."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=0.5)
+    put(tested, "a")
+    waiting = threading.Thread(target=put, args=(tested, "b"))
+    waiting.start()
+    until(lambda: tested._room.is_awaited)
+    with tested._lock:
+        acknowledge(tested, take(tested))
+        put(tested, "c")
+    waiting.join(10)
+
+    assert [("b", "p", 1)] == stamps(take(tested))
+    assert {"queue_full": 1} == tested.dropped
 
 
 def test_a_flush_stands_in_the_queue_behind_what_was_accepted_before_it() -> None:
@@ -538,6 +555,12 @@ def test_check_refuses(wrong: Any) -> None:
     """What cannot be an event never gets a sequence."""
     with pytest.raises(InvalidEventError):
         check(wrong)
+
+
+def test_check_refuses_what_is_no_content() -> None:
+    """Else its event would be lost later, where the agent's tests do not see it."""
+    with pytest.raises(InvalidEventError):
+        check(event(), "text")  # type: ignore[arg-type]
 
 
 def test_check_copies_the_attributes() -> None:

@@ -73,7 +73,7 @@ def test_letters_for_a_missing_topic_are_bounded(
     settings: ProducerSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is beyond the bound is dropped and counted; events go on."""
-    monkeypatch.setattr("fleetwake.producer.delivery._MAX_LETTERS_BYTES", 1_000)
+    monkeypatch.setattr("fleetwake.producer.lanes._MAX_LETTERS_BYTES", 1_000)
     log = MemoryLog()
     log.partitions.pop(TOPIC)
     producer, _ = memory_producer(settings, log=log)

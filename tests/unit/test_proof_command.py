@@ -53,6 +53,21 @@ def test_a_whole_archive_is_ok(made):
     assert "fleetwake.events[0]" in told.stdout
 
 
+def test_partitions_without_a_row_are_one_line(made):
+    """A topic may have hundreds of them; their lists were checked all the same."""
+    made.list(1)
+    made.list(2)
+    told = call("archive", "verify")
+
+    assert 0 == told.exit_code
+    assert "fleetwake.events[0]" in told.stdout
+    assert ["2", "empty", "0", "0", "2"] in [
+        line.split() for line in told.stdout.splitlines()
+    ]
+    assert "2 empty: complete as of " in told.stderr
+    assert "fleetwake.events[1]" not in told.output
+
+
 def test_a_loss_is_named_with_its_place(made, tmp_path):
     """File, partition, offset, what was expected; exit code 5."""
     path = next((tmp_path / "archive").rglob("*5.parquet"))

@@ -76,7 +76,9 @@ def test_a_quantile_is_at_most_one_percent_off():
         row(
             partition=nth,
             durations=buckets_text(
-                Counter(bisect_left(BUCKET_BOUNDS_US, one) for one in part)
+                sorted(
+                    Counter(bisect_left(BUCKET_BOUNDS_US, one) for one in part).items()
+                )
             ),
         )
         for nth, part in enumerate(parts)

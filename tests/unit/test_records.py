@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fleetwake.consumers.runtime.records import Record, Records
+from fleetwake.consumers.runtime.records import Headers, Record, Records
+from fleetwake.consumers.runtime.service import EventBatch
 from fleetwake.schemas.codec import SHA256_HEADER
+from fleetwake.schemas.topics import EVENTS
 
 DIGEST = b"\x07" * 32
 GIVEN = [
@@ -65,6 +67,39 @@ def test_the_head_has_so_many_bytes_or_is_one_record(most: int, count: int) -> N
 def test_a_digest_is_found_in_whatever_header_it_stands() -> None:
     """And a record without one has none."""
     assert [DIGEST, None, DIGEST] == Records.of(GIVEN).digests
+
+
+@pytest.mark.parametrize(
+    ("headers", "digest"),
+    [
+        (((SHA256_HEADER, DIGEST),), DIGEST),
+        ((("other", DIGEST),), None),
+        ((), None),
+    ],
+)
+def test_records_that_are_alike_have_like_digests(
+    headers: Headers, digest: bytes | None
+) -> None:
+    """As our producers write them, or others."""
+    records = Records.of([one._replace(headers=headers) for one in GIVEN])
+
+    assert [digest] * 3 == records.digests
+
+
+@pytest.mark.parametrize("rows", [(0, 1, 2), (0, 1), (1, 2), (2,)])
+@pytest.mark.parametrize("gap", [0, 4])
+def test_events_stand_where_their_records_do(rows: tuple[int, ...], gap: int) -> None:
+    """Offsets may be missing, and records that are no events."""
+    records = [
+        Record(nth + gap * (nth == 2), 1_000 - nth, None, b"") for nth in range(3)
+    ]
+    batch = EventBatch(
+        topic=EVENTS, partition=0, records=Records.of(records), events=None, rows=rows
+    )
+    offset, timestamp_ms = batch.positions()
+
+    assert [records[row].offset for row in rows] == offset.tolist()
+    assert [records[row].timestamp_ms for row in rows] == timestamp_ms.tolist()
 
 
 def test_the_first_headers_are_those_of_all_records() -> None:

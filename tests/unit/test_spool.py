@@ -55,10 +55,11 @@ def test_records_come_back_as_they_were_and_in_order(spool: Spool) -> None:
 
 def test_one_append_is_one_batch(spool: Spool) -> None:
     """What was appended together is read and settled together."""
-    first = spool.append(records(1, 3))
-    second = spool.append(records(4, 2))
+    numbers = [spool.append(records(1, 3)), spool.append(records(4, 2))]
+    first, second = spool.read(0, max_bytes=1 << 20)
 
-    assert [first, second] == spool.read(0, max_bytes=1 << 20)
+    assert [records(1, 3), records(4, 2)] == [first.records, second.records]
+    assert [first.number, second.number] == numbers
     assert (5, first.size + second.size) == (spool.events, spool.bytes)
     assert first.recorded_at == spool.oldest_recorded_at == record(1).recorded_at
 
@@ -68,22 +69,23 @@ def test_a_read_gives_one_batch_at_least(spool: Spool) -> None:
     first = spool.append(records(1, 10))
     second = spool.append(records(11, 10))
 
-    assert [first] == spool.read(0, max_bytes=1)
-    assert [second] == spool.read(first.number, max_bytes=1)
-    assert spool.read(second.number, max_bytes=1) == []
+    assert [first] == [one.number for one in spool.read(0, max_bytes=1)]
+    assert [second] == [one.number for one in spool.read(first, max_bytes=1)]
+    assert spool.read(second, max_bytes=1) == []
 
 
 def test_a_settled_batch_is_gone_once(spool: Spool) -> None:
     """Settling is idempotent, in any order, and takes the counters along."""
-    batches = [spool.append(records(index * 2 + 1, 2)) for index in range(3)]
-    spool.settle([batches[0].number, batches[2].number])
-    spool.settle([batches[0].number, 999])
+    numbers = [spool.append(records(index * 2 + 1, 2)) for index in range(3)]
+    spool.settle([numbers[0], numbers[2]])
+    spool.settle([numbers[0], 999])
+    (left,) = spool.read(0, max_bytes=1 << 20)
 
-    assert [batches[1]] == spool.read(0, max_bytes=1 << 20)
-    assert (2, batches[1].size) == (spool.events, spool.bytes)
-    assert batches[1].recorded_at == spool.oldest_recorded_at
+    assert (numbers[1], records(3, 2)) == (left.number, left.records)
+    assert (2, left.size) == (spool.events, spool.bytes)
+    assert left.recorded_at == spool.oldest_recorded_at
 
-    spool.settle([batches[1].number])
+    spool.settle([numbers[1]])
 
     assert (0, 0, None) == (spool.events, spool.bytes, spool.oldest_recorded_at)
 
@@ -92,9 +94,9 @@ def test_a_number_is_never_used_twice(spool: Spool) -> None:
     """A late acknowledgement settles nothing else."""
     numbers = []
     for index in range(5):
-        batch = spool.append([record(index)])
-        numbers.append(batch.number)
-        spool.settle([batch.number])
+        number = spool.append([record(index)])
+        numbers.append(number)
+        spool.settle([number])
 
     assert numbers == sorted(set(numbers))
 
@@ -102,9 +104,9 @@ def test_a_number_is_never_used_twice(spool: Spool) -> None:
 def test_an_empty_spool_leaves_nothing_behind(tmp_path: Path) -> None:
     """Thousands of short-lived producers do not fill a folder."""
     spool = new_spool(tmp_path)
-    batch = spool.append(records(1, 3))
+    number = spool.append(records(1, 3))
     spool.write_statistics("{}")
-    spool.settle([batch.number])
+    spool.settle([number])
     spool.close()
     spool.close()
 
@@ -128,8 +130,8 @@ def test_what_is_not_settled_is_adopted(tmp_path: Path) -> None:
 def test_counters_are_exact_after_reopening(tmp_path: Path) -> None:
     """Counters come from the file, not from what somebody remembered."""
     spool = new_spool(tmp_path)
-    batches = [spool.append(records(index * 3 + 1, 3)) for index in range(4)]
-    spool.settle([batches[0].number, batches[2].number])
+    numbers = [spool.append(records(index * 3 + 1, 3)) for index in range(4)]
+    spool.settle([numbers[0], numbers[2]])
     before = spool.events, spool.bytes, spool.oldest_recorded_at
     spool.close()
     again = adopted(spool.path)
@@ -215,9 +217,9 @@ def test_a_batch_that_never_fits_is_refused(tmp_path: Path) -> None:
 
 def test_batches_on_their_way_are_not_dropped(spool: Spool) -> None:
     """What may be acknowledged any time is nobody's loss."""
-    batches = [spool.append(records(index * 2 + 1, 2)) for index in range(4)]
-    spare = {batches[0].number, batches[2].number}
-    dropped = spool.drop_oldest(batches[0].size * 10, spare=spare)
+    numbers = [spool.append(records(index * 2 + 1, 2)) for index in range(4)]
+    spare = {numbers[0], numbers[2]}
+    dropped = spool.drop_oldest(spool.bytes * 10, spare=spare)
 
     assert [3, 4, 7, 8] == sequences(dropped)
     assert [1, 2, 5, 6] == sequences(read_all(spool))
@@ -251,8 +253,8 @@ def test_files_stay_small_while_records_pass_through(tmp_path: Path) -> None:
     spool = new_spool(tmp_path)
     highest = 0
     for index in range(300):
-        batch = spool.append(records(1 + index * 100, 100, size=2000))
-        spool.settle([batch.number])
+        number = spool.append(records(1 + index * 100, 100, size=2000))
+        spool.settle([number])
         highest = max(highest, sum(path.stat().st_size for path in tmp_path.iterdir()))
 
     assert highest < 12_000_000
@@ -262,7 +264,7 @@ def test_files_stay_small_while_records_pass_through(tmp_path: Path) -> None:
 def test_a_spool_that_was_large_gives_the_disk_back(tmp_path: Path) -> None:
     """An outage does not cost disk for ever."""
     spool = new_spool(tmp_path)
-    numbers = [spool.append(records(i, 100, size=4000)).number for i in range(60)]
+    numbers = [spool.append(records(i, 100, size=4000)) for i in range(60)]
     before = sum(path.stat().st_size for path in tmp_path.iterdir())
     spool.settle(numbers)
     after = sum(path.stat().st_size for path in tmp_path.iterdir())

@@ -186,7 +186,7 @@ def test_forks_wait_for_transactions(tmp_path: Path) -> None:
         def write():
             number = 1
             while not stop.is_set():
-                spool.settle([spool.append(records(number, 50, size=2000)).number])
+                spool.settle([spool.append(records(number, 50, size=2000))])
                 number += 50
         writer = threading.Thread(target=write)
         writer.start()
@@ -194,7 +194,7 @@ def test_forks_wait_for_transactions(tmp_path: Path) -> None:
             child = os.fork()
             if child == 0:
                 own = new_spool(folder)
-                own.settle([own.append(records(1, 10)).number])
+                own.settle([own.append(records(1, 10))])
                 own.close()
                 os._exit(0)
             _, status = os.waitpid(child, 0)
@@ -359,9 +359,9 @@ def test_an_append_that_may_have_been_written_is_found(
         patch.setattr(table, "insert", fail_late)
         with pytest.raises(SpoolError, match="I/O"):
             spool.append(records(11, 10))
-    batch = spool.append(records(21, 10))
+    number = spool.append(records(21, 10))
 
-    assert (3, 30) == (batch.number, spool.events)
+    assert (3, 30) == (number, spool.events)
     assert list(range(1, 31)) == sequences(read_all(spool))
     spool.close()
 

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from fleetwake.producer.consignment import Consignment, finished, loss_of, waiting
-from fleetwake.producer.lane import size_of
+from fleetwake.producer.consignment import Consignment, finished, losses
+from fleetwake.producer.parcel import parcels
 from fleetwake.producer.spool import SpoolError, adopt
 from fleetwake.schemas.errors import FleetwakeError
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetwake.producer.gaps import Loss
-    from fleetwake.producer.lane import Waiting
-    from fleetwake.producer.spool import Spool, Spooled
+    from fleetwake.producer.parcel import Parcel
+    from fleetwake.producer.spool import Spool
     from fleetwake.producer.statistics import ErrorLog
 
 __all__ = ["Adoption"]
@@ -65,7 +65,7 @@ class Adoption:
         self._look_at = -math.inf
         self._found: Iterator[Spool] = iter(())
         self._spools: list[_Adopted] = []
-        self._queue: deque[list[Waiting]] = deque()
+        self._queue: deque[list[Parcel]] = deque()
         self.acknowledged = 0
         self.unreadable = 0
 
@@ -126,7 +126,8 @@ class Adoption:
         before = time.time_ns() // 1000 - round(self._max_age_s * 1e6)
         try:
             while lost := spool.drop_before(before):
-                self.lost(lost, "expired")
+                for parcel in parcels(lost):
+                    self.lost(parcel, "expired")
         except SpoolError as error:
             self._note(error)
 
@@ -140,7 +141,7 @@ class Adoption:
 
     # The delivery's side.
 
-    def take(self) -> list[Waiting]:
+    def take(self) -> list[Parcel]:
         """Return the next records, if there are any in memory."""
         return self._queue.popleft() if self._queue else []
 
@@ -148,11 +149,11 @@ class Adoption:
         """Count delivered records."""
         self.acknowledged += count
 
-    def lost(self, records: Sequence[Spooled], reason: str) -> None:
+    def lost(self, parcel: Parcel, reason: str) -> None:
         """Count and tell lost records. From any thread."""
-        for _ in records:
+        for _ in range(len(parcel)):
             self._errors.note("adopted_lost", reason)
-        self._tell(list(map(loss_of, records)), reason)
+        self._tell(losses(parcel), reason)
 
     def settled(self) -> None:
         """Have the disk done."""
@@ -179,7 +180,7 @@ class _Adopted:
         """Tell whether nothing is left to do."""
         return self.is_read and not self._unsettled
 
-    def read(self, max_bytes: int) -> list[list[Waiting]]:
+    def read(self, max_bytes: int) -> list[list[Parcel]]:
         """Return the next consignments. For the writer's thread."""
         try:
             batches = self.spool.read(self._after, max_bytes=max_bytes)
@@ -187,14 +188,13 @@ class _Adopted:
             self._note(error)
             batches = []
         self.is_read = not batches
-        found: list[list[Waiting]] = []
+        found: list[list[Parcel]] = []
         for number, records, *_ in batches:
-            size = sum(map(size_of, records))
+            some = parcels(records)
             self._after = number
             self._unsettled += 1
-            self.window += size
-            consignment = Consignment(self, number, len(records), size)
-            found.append(waiting(consignment, records))
+            self.window += Consignment(self, number, some).size
+            found.append(some)
         return found
 
     def forget_done(self) -> None:
@@ -205,17 +205,17 @@ class _Adopted:
         self._unsettled -= len(done)
         self.window -= sum(one.size for one in done)
 
-    def acknowledge(self, arrived: Sequence[Waiting], /) -> None:
+    def acknowledge(self, arrived: Sequence[Parcel], /) -> None:
         """Settle records as delivered."""
-        self._adoption.arrived(len(arrived))
+        self._adoption.arrived(sum(map(len, arrived)))
         self._settle(arrived)
 
-    def drop(self, lost: Waiting, reason: str, /) -> None:
-        """Settle a record as lost, and tell it."""
-        self._adoption.lost([lost.record], reason)
+    def drop(self, lost: Parcel, reason: str, /) -> None:
+        """Settle records as lost, and tell it."""
+        self._adoption.lost(lost, reason)
         self._settle([lost])
 
-    def _settle(self, settled: Sequence[Waiting]) -> None:
+    def _settle(self, settled: Sequence[Parcel]) -> None:
         if done := finished(settled):
             self._done += done
             self._adoption.settled()

@@ -48,6 +48,9 @@ _content = itemgetter(
         ("payload", "arguments_preview", "result_preview", "error_message", "reason"),
     )
 )
+_SHORT_CHARS: Final = (PREVIEW_CHARS, PREVIEW_CHARS, MAX_TEXT_CHARS, MAX_TEXT_CHARS)
+_PAYLOAD: Final = _AT["payload"]
+_ATTRIBUTES: Final = _AT["attributes"]
 _UTF8_BYTES: Final = 4
 _MAX_PREVIEW_CHARS: Final = PREVIEW_CHARS + MARGIN_CHARS
 _TEXT_OR_NONE: Final = frozenset({str, type(None)})
@@ -86,6 +89,7 @@ class Border:
         self._hooks = tuple(redactors)
         self._max_payload_bytes = settings.max_payload_bytes
         self._short_payload = settings.max_payload_bytes // _UTF8_BYTES
+        self._short_chars = (self._short_payload, *_SHORT_CHARS)
         self._hot: HotSessions | None = None
         if settings.hot_session_rate is not None:
             self._hot = HotSessions(
@@ -124,6 +128,34 @@ class Border:
         if event is whole and is_short:
             return event
         return self._capped(event, len(whole.payload or ""))
+
+    def suspects(
+        self, columns: Sequence[Sequence[Any]], contents: Sequence[Content | None]
+    ) -> set[int] | None:
+        """
+        Return the places of the events that must come here; others leave as they are.
+
+        None: all must, and once, because more than each by itself matters.
+
+        Args:
+            columns: the fields, each of all events.
+            contents: those of the events.
+        """
+        if self._hooks or self._hot is not None:
+            return None
+        everyone = range(len(contents))
+        if not (self._passes_all and {*map(type, columns[_PAYLOAD])} <= _TEXT_OR_NONE):
+            return {*everyone}
+        found = {at for at in everyone if contents[at] is not None}
+        found.update(at for at, some in enumerate(columns[_ATTRIBUTES]) if some)
+        for texts, chars in zip(_content(columns), self._short_chars, strict=True):
+            if any(texts):
+                found.update(
+                    [at for at, one in enumerate(texts) if one and len(one) > chars]
+                )
+        if self._redacts and len(found) < len(contents):
+            found.update(self._redactor.suspects(columns))
+        return found
 
     def data(self, data: bytes) -> bytes:
         """Return of a dead letter's bytes what may leave, cut at 1 MiB."""

@@ -6,15 +6,13 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fleetwake.producer.content import snapshot
+from fleetwake.producer.content import Content, frozen
 from fleetwake.producer.dead_letter import DeadLetter
 from fleetwake.schemas.errors import InvalidEventError
 from fleetwake.schemas.event import EVENT_TYPES, AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from fleetwake.producer.content import Content
 
 __all__ = ["EMPTY_BYTES", "Checked", "check", "check_letter"]
 
@@ -41,11 +39,13 @@ class Checked(NamedTuple):
 
 def check(event: AuditEvent, content: Content | None = None) -> Checked:
     """
-    Check what is cheap to check: 1 us, whatever the size of the payload.
+    Check what is cheap to check, and keep the content as it is now (`frozen`).
+
+    Costs 1.5 us and what the content costs, whatever the size of the payload.
 
     Raises:
         InvalidEventError: it is no event, has no session or an unknown type, or
-            holds in place of a text something else.
+            holds in place of a text something else; or the content is none.
     """
     if type(event) is not AuditEvent:
         raise InvalidEventError("event", f"{type(event).__name__} is no AuditEvent")
@@ -57,8 +57,10 @@ def check(event: AuditEvent, content: Content | None = None) -> Checked:
         for name, text in attributes.items():
             size += len(name + text)
         if content is not None:
-            content = snapshot(content)
-            size += sum([len(text) for text in content if type(text) is str])
+            if type(content) is not Content:
+                raise InvalidEventError("content", "is no Content")
+            content, chars = frozen(content)
+            size += chars
     except TypeError as error:
         raise InvalidEventError("event", f"a text is not a str: {error}") from error
     if not event.session_id:

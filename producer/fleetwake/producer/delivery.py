@@ -9,13 +9,11 @@ import math
 import random
 import time
 from collections import defaultdict
-from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
-from fleetwake.producer.lane import Lane
+from fleetwake.producer.lanes import Lanes, lose
 from fleetwake.producer.loop import PrivateLoop
 from fleetwake.producer.transport import (
-    OutgoingRecord,
     RecordsRefusedError,
     TopicMissingError,
     TransportError,
@@ -23,14 +21,15 @@ from fleetwake.producer.transport import (
 from fleetwake.schemas.topics import DEAD_LETTERS, EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fleetwake.producer.adoption import Adoption
     from fleetwake.producer.consignment import Consignment
     from fleetwake.producer.framing import Framing
     from fleetwake.producer.intake import Intake
-    from fleetwake.producer.lane import Waiting
+    from fleetwake.producer.lane import Lane
     from fleetwake.producer.outbox import Outbox
+    from fleetwake.producer.parcel import Parcel
     from fleetwake.producer.settings import ProducerSettings
     from fleetwake.producer.statistics import ErrorLog
     from fleetwake.producer.transport import Transport
@@ -51,18 +50,11 @@ _QUIESCE_S: Final = 5.0
 # To say good-bye. What hangs longer ends with the event loop.
 _STOP_S: Final = 0.2
 
-# Dead letters that cannot be sent are tried again after this; what waits is bounded,
-# so that it is not in the way of events.
+# Dead letters that cannot be sent are tried again after this.
 _LETTERS_AGAIN_S: Final = 30.0
-_MAX_LETTERS_BYTES: Final = 4 * 1024 * 1024
-
-_EVENTS: Final = EVENTS.name
 
 # Records that are taken in at a time, roughly: some milliseconds of work.
 _TAKEN: Final = 2_000
-
-# As `_make` does, which is a call of Python more.
-_outgoing_of = partial(tuple.__new__, OutgoingRecord)
 
 _BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 5.0
@@ -105,12 +97,8 @@ class Delivery:
         self._letters_topic = topics[DEAD_LETTERS.name]
         self._settings = settings
         self._errors = errors
-        # Before the partitions are known, all records wait in one lane.
-        self._lanes = [Lane()]
-        self._letters = Lane()
+        self._lanes = Lanes(settings.max_sessions)
         self._letters_at = 0.0
-        self._partition: Callable[[bytes], int] = lambda _: 0
-        self._assigned = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         # Somebody waits, the writer too: until something is dropped.
@@ -146,8 +134,7 @@ class Delivery:
 
     def oldest(self) -> int | None:
         """Return when the record that waits longest was accepted. From any thread."""
-        waiting = [lane.oldest for lane in (*self._lanes, self._letters)]
-        return min((one.record.recorded_at for one in waiting if one), default=None)
+        return self._lanes.oldest()
 
     def _call(self, event: asyncio.Event) -> None:
         # A loop that has just closed: the next one begins with a look at everything.
@@ -159,7 +146,7 @@ class Delivery:
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._halt = asyncio.Event()
         self._broken = False
-        for lane in (*self._lanes, self._letters):
+        for lane in self._lanes:
             lane.restore()
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -185,9 +172,9 @@ class Delivery:
     async def _take_in(self) -> None:
         while True:
             taken = self._take()
-            self._append(taken)
+            self._lanes.extend(taken)
             self._drop_oldest()
-            if len(taken) >= _TAKEN:
+            if sum(map(len, taken)) >= _TAKEN:
                 await asyncio.sleep(0)
                 continue
             await self._wake.wait()
@@ -204,43 +191,24 @@ class Delivery:
             async with asyncio.timeout(self._settings.linger_s):
                 await self._hurry.wait()
 
-    def _take(self) -> list[Waiting]:
+    def _take(self) -> list[Parcel]:
         # All that there is before any of it is sent: what is sent by itself costs a
         # request by itself.
-        taken: list[Waiting] = []
-        while len(taken) < _TAKEN and (some := self._outbox.take()):
-            taken += some
+        takes = [self._outbox.take]
         if self._adoption is not None:
-            while len(taken) < _TAKEN and (some := self._adoption.take()):
+            takes.append(self._adoption.take)
+        taken: list[Parcel] = []
+        count = 0
+        for take in takes:
+            while count < _TAKEN and (some := take()):
                 taken += some
+                count += sum(map(len, some))
         return taken
 
-    def _append(self, taken: Iterable[Waiting]) -> None:
-        partition = self._partition
-        by_partition: defaultdict[int, list[Waiting]] = defaultdict(list)
-        for one in taken:
-            record = one.record
-            if record.topic == _EVENTS:
-                by_partition[partition(record.key)].append(one)
-            elif self._letters.size < _MAX_LETTERS_BYTES:
-                self._letters.extend([one])
-            else:
-                self._lose(one, "letters_full")
-        for number, some in by_partition.items():
-            self._lanes[number].extend(some)
-
     def _drop_oldest(self) -> None:
-        while self._intake.is_over() and (lane := self._longest_waiting(_in_memory)):
-            self._lose(lane.pop(), "queue_full")
-        while self._outbox.excess > 0 and (lane := self._longest_waiting(_in_spool)):
-            self._lose(lane.pop(), "spool_full")
-
-    def _longest_waiting(self, kind: Callable[[Consignment], bool]) -> Lane | None:
-        waiting = [lane for lane in self._lanes if _is(kind, lane.next)]
-        return min(waiting, key=_next_ordinal, default=None)
-
-    def _lose(self, waiting: Waiting, reason: str) -> None:
-        waiting.consignment.source.drop(waiting, reason)
+        drop = self._lanes.drop_oldest
+        drop("queue_full", self._intake.is_over, _in_memory)
+        drop("spool_full", lambda: self._outbox.excess > 0, _in_spool)
 
     async def _serve(self) -> None:
         transport = await self._connect()
@@ -266,31 +234,17 @@ class Delivery:
                 await _stop(transport)
                 raise
             else:
-                self._assign(transport, partitions)
+                self._lanes.assign(partitions, transport.partition)
                 self.connected = True
                 return transport
-
-    def _assign(self, transport: Transport, partitions: int) -> None:
-        # murmur2 in Python takes 8 us for a UUID.
-        @lru_cache(maxsize=self._settings.max_sessions)
-        def partition(key: bytes) -> int:
-            return transport.partition(key, partitions)
-
-        self._partition = partition
-        if self._assigned == partitions:
-            return
-        self._assigned = partitions
-        lanes, self._lanes = self._lanes, [Lane() for _ in range(partitions)]
-        for lane in lanes:
-            self._append(lane)
 
     async def _send_all(self, transport: Transport) -> None:
         tasks = {
             asyncio.create_task(self._send_lane(transport, number)): lane
-            for number, lane in enumerate(self._lanes)
+            for number, lane in enumerate(self._lanes.events)
         }
         letters = asyncio.create_task(self._send_letters(transport))
-        tasks[letters] = self._letters
+        tasks[letters] = self._lanes.letters
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             self._broken = True
@@ -306,7 +260,7 @@ class Delivery:
             )
 
     async def _send_lane(self, transport: Transport, number: int) -> None:
-        lane = self._lanes[number]
+        lane = self._lanes.events[number]
         while not self._broken:
             await lane.filled.wait()
             batch = lane.load(self._settings.batch_bytes)
@@ -317,7 +271,7 @@ class Delivery:
 
     async def _send_letters(self, transport: Transport) -> None:
         # One sender is enough: they are few, and their order is of no matter.
-        lane = self._letters
+        lane = self._lanes.letters
         while not self._broken:
             await lane.filled.wait()
             await asyncio.sleep(self._letters_at - time.monotonic())
@@ -337,16 +291,19 @@ class Delivery:
                 self._errors.over("dead_letters")
                 self._arrived(lane)
 
-    async def _send_by_key(
-        self, transport: Transport, batch: Sequence[Waiting]
-    ) -> None:
+    async def _send_by_key(self, transport: Transport, batch: Sequence[Parcel]) -> None:
         topic = self._letters_topic
         partitions = await transport.partitions(topic)
-        by_partition: defaultdict[int, list[Waiting]] = defaultdict(list)
-        for one in batch:
-            by_partition[transport.partition(one.record.key, partitions)].append(one)
-        for number, part in by_partition.items():
-            await self._send(transport, topic, number, self._letters, part)
+
+        def partition(key: bytes) -> int:
+            return transport.partition(key, partitions)
+
+        by_partition: defaultdict[int, list[Parcel]] = defaultdict(list)
+        for parcel in batch:
+            for number, part in parcel.by_partition(partition).items():
+                by_partition[number].append(part)
+        for number, some in by_partition.items():
+            await self._send(transport, topic, number, self._lanes.letters, some)
 
     def _arrived(self, lane: Lane) -> None:
         self._backoff_s = 0.0
@@ -368,10 +325,9 @@ class Delivery:
         topic: str,
         partition: int,
         lane: Lane,
-        batch: Sequence[Waiting],
+        batch: Sequence[Parcel],
     ) -> None:
-        # Its fields are these of a spooled record: half the time of naming them.
-        outgoing = [_outgoing_of(one.record[1:4]) for one in batch]
+        outgoing = [record for parcel in batch for record in parcel.records]
         self.sent += len(outgoing)
         late = asyncio.get_running_loop().call_later(_LATE_S, self._late)
         try:
@@ -382,14 +338,14 @@ class Delivery:
         except TimeoutError as error:
             raise TransportError(f"{topic}-{partition}: no acknowledgement") from error
         except RecordsRefusedError:
-            for waiting in lane.refused():
-                self._lose(waiting, "refused")
+            for parcel in lane.refused():
+                lose(parcel, "refused")
             raise
         finally:
             late.cancel()
 
     async def _check_partitions(self, transport: Transport) -> None:
-        if await transport.partitions(self._topic) != self._assigned:
+        if await transport.partitions(self._topic) != self._lanes.partitions:
             raise TransportError(f"{self._topic} has more or fewer partitions")
 
     def _late(self) -> None:
@@ -409,14 +365,6 @@ def _in_memory(one: Consignment) -> bool:
 def _in_spool(one: Consignment) -> bool:
     # What was adopted has no ordinal: it does not count against our spool.
     return one.number > 0 and one.ordinal > 0
-
-
-def _is(kind: Callable[[Consignment], bool], waiting: Waiting | None) -> bool:
-    return waiting is not None and kind(waiting.consignment)
-
-
-def _next_ordinal(lane: Lane) -> int:
-    return lane.next.consignment.ordinal if lane.next else 0
 
 
 async def _stop(transport: Transport) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-__all__ = ["Gaps", "Loss"]
+__all__ = ["Gaps", "Loss", "loss_of"]
 
 # A gap that is lost for one of these may fare better next time; one that is refused
 # would be refused for ever.
@@ -32,6 +32,12 @@ class Loss(NamedTuple):
     sequence: int
     told: Mapping[str, str] | None = None
     """Its attributes, if it was a gap event."""
+
+
+def loss_of(event: AuditEvent, producer_id: str, sequence: int) -> Loss:
+    """Return what of an event and its stamps tells its loss."""
+    told = event.attributes if event.event_type == "gap" else None
+    return Loss(event.session_id, producer_id, sequence, told)
 
 
 class _Key(NamedTuple):

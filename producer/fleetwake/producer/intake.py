@@ -7,27 +7,33 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetwake.producer.check import EMPTY_BYTES, Checked
-from fleetwake.producer.gaps import Gaps, Loss
+from fleetwake.producer.entry import Entry, Flush, Letter, first_at, resolve
+from fleetwake.producer.gaps import Gaps, loss_of
+from fleetwake.producer.room import Room
 from fleetwake.producer.sequences import Sequences
 from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
-    from fleetwake.producer.content import Content
     from fleetwake.producer.dead_letter import DeadLetter
+    from fleetwake.producer.gaps import Loss
     from fleetwake.producer.settings import ProducerSettings
 
-__all__ = ["Entry", "Flush", "Intake", "Letter", "loss", "resolve"]
+__all__ = ["Intake"]
 
 # Gaps are told when the queue is this far below its limits.
 _ROOM: Final = 0.9
+
+# Who waits goes on when so many places are free, or a tenth: for each place by itself
+# all who wait would be woken.
+_PLACES: Final = 500
 
 _HALF: Final = 0.5
 
@@ -37,47 +43,8 @@ _SLACK: Final = 2
 
 _TAKE_BYTES: Final = 1024 * 1024
 
-
-class Entry(NamedTuple):
-    """An accepted event and its stamps."""
-
-    event: AuditEvent
-    attributes: Mapping[str, str]
-    size: int
-    producer_id: str
-    sequence: int
-    recorded_at: int
-    content: Content | None = None
-
-
 # As `_make` does, which is a call of Python more.
 _entry_of = partial(tuple.__new__, Entry)
-
-
-def loss(entry: Entry) -> Loss:
-    """Return what of an event tells its loss."""
-    return _loss(entry.event, entry.producer_id, entry.sequence)
-
-
-class Letter(NamedTuple):
-    """An accepted dead letter."""
-
-    letter: DeadLetter
-    size: int
-    recorded_at: int
-
-
-class Flush:
-    """A place in the queue; its future is resolved when all before it is settled."""
-
-    __slots__ = ("future", "ordinal", "unsettled")
-
-    size = 0
-
-    def __init__(self) -> None:
-        self.future: Future[bool] = Future()
-        self.ordinal = 0
-        self.unsettled = 0
 
 
 class Intake:
@@ -90,9 +57,15 @@ class Intake:
     """
 
     def __init__(self, producer_id: str, settings: ProducerSettings) -> None:
-        self._settings = settings
+        # Copies: a model of pydantic takes ten times as long to read.
+        self._max_events = settings.queue_max_events
+        self._max_bytes = settings.queue_max_bytes
+        self._on_full = settings.on_full
+        self._blocks = settings.on_full == "block"
+        self._mark_on_close = settings.mark_on_close
         self._lock = threading.RLock()
-        self._room = threading.Condition(self._lock)
+        self._reopens_at = max(_ROOM, 1 - _PLACES / self._max_events)
+        self._room = Room(self._lock, settings.block_timeout_s)
         self._queue: deque[Entry | Letter | Flush] = deque()
         self._sequences = Sequences(producer_id, settings.max_sessions)
         self._gaps = Gaps(settings.max_sessions)
@@ -130,7 +103,12 @@ class Intake:
         so that its loss can be seen.
         """
         with self._lock:
-            fits = self._fits(checked.size) or self._make_room(checked.size)
+            size = checked.size
+            fits = (
+                self.held < self._max_events
+                and self.held_bytes + size <= self._max_bytes
+                and not self._blocks
+            ) or self._make_room(size)
             try:
                 if self._marked or self._over:
                     self._count_late()
@@ -147,7 +125,7 @@ class Intake:
     def put_letter(self, letter: DeadLetter, size: int) -> None:
         """Append a dead letter, or drop it by the policy."""
         with self._lock:
-            fits = self._fits(size) or self._make_room(size)
+            fits = self._make_room(size)
             one = Letter(letter, size, time.time_ns() // 1000)
             # As in `_accept`: no call before the last line of any way.
             self.accepted += 1
@@ -174,7 +152,7 @@ class Intake:
                 one = self._queue.popleft()
                 taken.append(one)
                 size += one.size
-            self._taken_at = _first_at(taken)
+            self._taken_at = first_at(taken)
             self._resting = self._resting and not taken
         return taken
 
@@ -210,14 +188,12 @@ class Intake:
         with self._lock:
             if not self.held:
                 return None
-            return self._taken_at or _first_at(self._queue)
+            return self._taken_at or first_at(self._queue)
 
     def is_over(self) -> bool:
         """Tell whether what is oldest must be dropped (policy drop_oldest)."""
-        limits = self._settings
-        return limits.on_full == "drop_oldest" and (
-            self.held > limits.queue_max_events
-            or self.held_bytes > limits.queue_max_bytes
+        return self._on_full == "drop_oldest" and (
+            self.held > self._max_events or self.held_bytes > self._max_bytes
         )
 
     def is_awaited(self) -> bool:
@@ -318,7 +294,7 @@ class Intake:
         """
         with self._lock:
             self.closed = True
-            self._room.notify_all()
+            self._room.free()
             self._tell()
             self._ring()
             return self._end
@@ -327,10 +303,10 @@ class Intake:
         """End the runs at once: what is queued now is all that there will be."""
         with self._lock:
             self.closed = True
-            self._room.notify_all()
+            self._room.free()
             if self._over or self._ending:
                 return
-            for event in self._gaps.take(self._settings.queue_max_events):
+            for event in self._gaps.take(self._max_events):
                 self._accept_own(event)
             self._mark()
             self._ending = True
@@ -366,21 +342,22 @@ class Intake:
             }
 
     def _fits(self, size: int, share: float = 1.0) -> bool:
-        limits = self._settings
         return not self.held or (
-            self.held < limits.queue_max_events * share
-            and self.held_bytes + size <= limits.queue_max_bytes * share
+            self.held < self._max_events * share
+            and self.held_bytes + size <= self._max_bytes * share
         )
 
     def _make_room(self, size: int) -> bool:
-        limits = self._settings
-        if limits.on_full == "drop_oldest":
-            return self._fits(size, _SLACK)
-        if limits.on_full == "block":
-            return self._room.wait_for(
-                lambda: self.closed or self._fits(size), limits.block_timeout_s
-            )
-        return False
+        if self._blocks:
+            fits = not self._room.is_awaited and self._fits(size)
+            return fits or self._room.wait(partial(self._fits_behind, size))
+        share = _SLACK if self._on_full == "drop_oldest" else 1
+        return self._fits(size, share)
+
+    def _fits_behind(self, size: int, ahead: int) -> bool:
+        return self.closed or (
+            self._fits(size) and (not ahead or self.held + ahead < self._max_events)
+        )
 
     def _accept(self, checked: Checked) -> None:
         """
@@ -393,10 +370,9 @@ class Intake:
         event, attributes, size, content = checked
         while True:
             run = self._sequences.run(event.session_id)
-            sequence = run.sequence + 1
+            id_, sequence = run.producer_id, run.sequence + 1
             now = time.time_ns() // 1000
-            stamps = run.producer_id, sequence, now
-            entry = _entry_of((event, attributes, size, *stamps, content))
+            entry = _entry_of((event, attributes, size, id_, sequence, now, content))
             if run.sequence + 1 == sequence:
                 run.sequence = sequence
                 self.accepted += 1
@@ -412,7 +388,7 @@ class Intake:
         run.sequence = sequence = run.sequence + 1
         self.accepted += 1
         self.dropped[reason] += 1
-        self._gaps.note(_loss(event, run.producer_id, sequence), reason)
+        self._gaps.note(loss_of(event, run.producer_id, sequence), reason)
 
     def _count_late(self) -> None:
         # Without a sequence: the session's run has ended.
@@ -426,7 +402,7 @@ class Intake:
         session_id = self._sequences.crowded()
         if session_id is None:
             return
-        marks = self._settings.mark_on_close and not (self._marked or self._over)
+        marks = self._mark_on_close and not (self._marked or self._over)
         try:
             if marks and self._fits(EMPTY_BYTES, _SLACK):
                 self._accept_own(_close_mark(session_id))
@@ -443,8 +419,8 @@ class Intake:
         return spooled or not self._over
 
     def _settled(self) -> None:
-        if self._settings.on_full == "block":
-            self._room.notify_all()
+        if self._room.is_awaited and self._fits(0, self._reopens_at):
+            self._room.free()
         self._tell()
 
     def _tell(self) -> None:
@@ -453,7 +429,7 @@ class Intake:
             return
         may_tell = not (self._marked or self._is_stuck)
         if self._gaps and may_tell and self._fits(0, _ROOM):
-            room = math.ceil(self._settings.queue_max_events * _ROOM) - self.held
+            room = math.ceil(self._max_events * _ROOM) - self.held
             for event in self._gaps.take(room):
                 self._accept_own(event)
                 self._evict()
@@ -468,7 +444,7 @@ class Intake:
             return
         # From here on no other event is accepted: nothing comes behind the marks.
         self._marked = True
-        if self._settings.mark_on_close:
+        if self._mark_on_close:
             for session_id in self._sequences:
                 self._accept_own(_close_mark(session_id))
 
@@ -477,22 +453,6 @@ class Intake:
             # In this order: a signal handler may raise between them.
             self.ring()
             self._resting = False
-
-
-def _first_at(some: Iterable[Entry | Letter | Flush]) -> int | None:
-    waiting = (one for one in some if not isinstance(one, Flush))
-    return next((one.recorded_at for one in waiting), None)
-
-
-def resolve(future: Future[bool], *, result: bool) -> None:
-    """Set a result unless there is one, or nobody waits any longer."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_result(result)
-
-
-def _loss(event: AuditEvent, producer_id: str, sequence: int) -> Loss:
-    told = event.attributes if event.event_type == "gap" else None
-    return Loss(event.session_id, producer_id, sequence, told)
 
 
 def _close_mark(session_id: str) -> AuditEvent:

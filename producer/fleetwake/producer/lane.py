@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from fleetwake.producer.consignment import Consignment
-    from fleetwake.producer.spool import Spooled
+    from fleetwake.producer.parcel import Parcel
 
-__all__ = ["Lane", "Waiting", "size_of"]
-
-# Of a record in a batch beside key and value: lengths, deltas, the digest header.
-_RECORD_OVERHEAD: Final = 80
-
-
-def size_of(record: Spooled) -> int:
-    """Bytes of a record in a batch, roughly."""
-    return len(record.key) + len(record.value) + _RECORD_OVERHEAD
-
-
-class Waiting(NamedTuple):
-    """A record on its way."""
-
-    record: Spooled
-    consignment: Consignment
-    size: int
+__all__ = ["Lane"]
 
 
 class Lane:
@@ -42,15 +25,16 @@ class Lane:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Waiting] = deque()
-        self._under_way: list[Waiting] = []
+        self._waiting: deque[Parcel] = deque()
+        self._under_way: list[Parcel] = []
+        # Records of a refused batch, and how many of them go together.
         self._suspects = 0
         self._at_most = 0
         self.size = 0
         """Of all records, in bytes."""
         self.filled = asyncio.Event()
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[Parcel]:
         """Iterate over all records, oldest first."""
         yield from self._under_way
         yield from self._waiting
@@ -61,51 +45,56 @@ class Lane:
         return bool(self._under_way)
 
     @property
-    def oldest(self) -> Waiting | None:
-        """The oldest record. From any thread."""
+    def oldest(self) -> Parcel | None:
+        """What begins with the oldest record. From any thread."""
         try:
             return self._under_way[0]
         except IndexError:
             return self.next
 
     @property
-    def next(self) -> Waiting | None:
-        """The oldest record that is not on its way."""
+    def next(self) -> Parcel | None:
+        """What begins with the oldest record that is not on its way."""
         try:
             return self._waiting[0]
         except IndexError:
             return None
 
-    def extend(self, waiting: Sequence[Waiting]) -> None:
+    def append(self, parcel: Parcel) -> None:
         """Add records behind all others."""
-        self._waiting.extend(waiting)
-        self.size += sum([one.size for one in waiting])
+        self._waiting.append(parcel)
+        self.size += parcel.size
         self.filled.set()
 
-    def pop(self) -> Waiting:
+    def pop(self) -> Parcel:
         """Remove the oldest record that is not on its way."""
-        waiting = self._waiting.popleft()
-        self.size -= waiting.size
-        return waiting
+        parcel = self._take(1)
+        self.size -= parcel.size
+        return parcel
 
-    def load(self, max_bytes: int) -> list[Waiting]:
+    def load(self, max_bytes: int) -> list[Parcel]:
         """Put the next batch on its way: one record at least, if there is one."""
-        most = self._at_most if self._suspects else len(self._waiting)
-        size = 0
-        while self._waiting and len(self._under_way) < most:
-            size += self._waiting[0].size
-            if self._under_way and size > max_bytes:
+        left = max_bytes
+        most = self._at_most if self._suspects else None
+        while (first := self.next) is not None:
+            count = len(first) if first.size <= left else first.within(left)
+            if most is not None:
+                count = min(count, most)
+                most -= count
+            if not count and self._under_way:
                 break
-            self._under_way.append(self._waiting.popleft())
+            loaded = self._take(max(count, 1))
+            left -= loaded.size
+            self._under_way.append(loaded)
         if not self._waiting:
             self.filled.clear()
         return self._under_way
 
-    def arrived(self) -> list[Waiting]:
+    def arrived(self) -> list[Parcel]:
         """Take the batch that was on its way out of the lane; it was acknowledged."""
         batch, self._under_way = self._under_way, []
         self.size -= sum([one.size for one in batch])
-        self._suspects = max(0, self._suspects - len(batch))
+        self._suspects = max(0, self._suspects - sum(map(len, batch)))
         self._at_most = min(2 * self._at_most, self._suspects)
         return batch
 
@@ -118,17 +107,26 @@ class Lane:
         if self._waiting:
             self.filled.set()
 
-    def refused(self) -> list[Waiting]:
+    def refused(self) -> list[Parcel]:
         """
         Restore the batch and send less of it next time.
 
         Returns the record that was refused, taken out of the lane, once that is known.
         """
-        size = len(self._under_way)
-        if size == 1:
+        count = sum(map(len, self._under_way))
+        if count == 1:
             self._at_most = max(1, self._at_most)
             return self.arrived()
-        self._suspects = max(self._suspects, size)
-        self._at_most = size // 2
+        self._suspects = max(self._suspects, count)
+        self._at_most = count // 2
         self.restore()
         return []
+
+    def _take(self, count: int) -> Parcel:
+        """Take the first records of the first parcel out of it."""
+        first = self._waiting.popleft()
+        while count < len(first):
+            # In halves, so that to take one after the other costs little.
+            first, rest = first.cut(max(count, len(first) // 2))
+            self._waiting.appendleft(rest)
+        return first

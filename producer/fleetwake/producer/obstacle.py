@@ -14,7 +14,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -142,14 +142,39 @@ async def _ask(hosts: _Hosts, options: dict[str, Any]) -> list[_Hosts | BaseExce
 
 
 async def _brokers(host: str, port: int, options: dict[str, Any]) -> _Hosts:
-    async with asyncio.timeout(_PATIENCE_S):
-        connection = await create_conn(host, port, **options)
-        try:
+    connection = _Connection(host, port, **options)
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            await connection.connect()
             answer: Any = await connection.send(MetadataRequest([]))
             return [(one[1], one[2]) for one in answer.brokers][:_ASKED]
-        finally:
-            if (closed := connection.close()) is not None:
-                await asyncio.wait({closed}, timeout=_CLOSE_S)
+    finally:
+        await connection.hang_up()
+
+
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # untyped
+    """
+    A connection that can be waited for where it was refused, too.
+
+    aiokafka closes one that SASL or the broker's version refuses, but tells nobody of
+    it: with TLS that takes until the broker has answered, and the event loop may end
+    before.
+    """
+
+    _transport: asyncio.WriteTransport | None = None
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:  # noqa: ANN401  # untyped
+        if self._writer is not None:
+            self._transport = self._writer.transport
+        return super().close(reason, exc)
+
+    async def hang_up(self) -> None:
+        """Close the socket, at once if the other side does not let it go."""
+        closed = self.close()
+        if self._transport is not None:
+            await asyncio.wait({closed}, timeout=_CLOSE_S)
+            self._transport.abort()
+            await asyncio.sleep(0)
 
 
 def _first(

@@ -7,11 +7,11 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from fleetwake.producer.consignment import Consignment, finished, loss_of, waiting
-from fleetwake.producer.intake import Flush, resolve
-from fleetwake.producer.lane import size_of
+from fleetwake.producer.consignment import Consignment, finished, losses
+from fleetwake.producer.entry import Flush, resolve
+from fleetwake.producer.parcel import parcels
 from fleetwake.producer.spool import SpoolError, SpoolFullError
 from fleetwake.schemas.errors import FleetwakeError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fleetwake.producer.intake import Intake
-    from fleetwake.producer.lane import Waiting
+    from fleetwake.producer.parcel import Parcel
     from fleetwake.producer.spool import Spool, Spooled
     from fleetwake.producer.statistics import ErrorLog
 
@@ -38,13 +38,6 @@ _FULL_POLL_S: Final = 0.005
 
 # So long the delivery may take to drop what is oldest.
 _DROP_S: Final = 0.5
-
-
-class _Parcel(NamedTuple):
-    """A consignment that nobody has taken yet."""
-
-    consignment: Consignment
-    records: Sequence[Spooled]
 
 
 class _Stretch:
@@ -87,7 +80,7 @@ class Outbox:
         self._deliver = deliver
         self._again_at = 0.0
         # Stretches are the writer's; the delivery stops in front of them.
-        self._queue: deque[_Parcel | _Stretch | Flush] = deque()
+        self._queue: deque[list[Parcel] | _Stretch | Flush] = deque()
         self._lock = threading.Lock()
         self._window = 0
         self._in_memory: dict[int, Consignment] = {}
@@ -112,24 +105,22 @@ class Outbox:
 
     # The writer's side.
 
-    def put(self, records: Sequence[Spooled], held: int) -> None:
+    def put(self, parcel: Parcel, held: int) -> None:
         """Take records, which took `held` bytes in the intake."""
-        size = sum(map(size_of, records))
+        count, size = len(parcel), parcel.size
         self._intake.weigh(held, size)
         try:
-            number = self._append(records)
+            number = self._append(parcel)
         except SpoolFullError as error:
             self._errors.note("spool_full", error)
-            self._intake.drop(list(map(loss_of, records)), size, "spool_full")
+            self._intake.drop(losses(parcel), size, "spool_full")
             return
         if number:
-            self._intake.release(len(records), size)
+            self._intake.release(count, size)
         if number and self._window + size > _WINDOW_BYTES:
-            self._leave(number, len(records), size)
+            self._leave(number, count, size)
         else:
-            consignment = Consignment(self, number, len(records), size)
-            self._keep(consignment)
-            self._queue.append(_Parcel(consignment, records))
+            self._queue.append(self._consign(number, [parcel]))
 
     def mark(self, flush: Flush) -> None:
         """Resolve a flush when all that was put before is settled."""
@@ -158,11 +149,11 @@ class Outbox:
         if self.spool is not None:
             self.spool.close()
 
-    def _append(self, records: Sequence[Spooled]) -> int:
+    def _append(self, parcel: Parcel) -> int:
         spool = self._spool()
         while spool is not None:
             try:
-                number = spool.append(records).number
+                number = spool.append(parcel)
             except SpoolFullError as error:
                 if not self._make_room(spool, error.missing):
                     raise
@@ -223,10 +214,9 @@ class Outbox:
         except SpoolError as error:
             self._fail(error)
             return False
-        if lost:
-            size = sum(map(size_of, lost))
-            self._came_back(len(lost), size)
-            self._intake.drop(list(map(loss_of, lost)), size, reason, spooled=True)
+        for parcel in parcels(lost):
+            self._came_back(len(parcel), parcel.size)
+            self._intake.drop(losses(parcel), parcel.size, reason, spooled=True)
         return bool(lost)
 
     def _spare(self) -> frozenset[int]:
@@ -265,7 +255,7 @@ class Outbox:
         spool = self.spool
         if not isinstance(stretch, _Stretch) or spool is None:
             return False
-        found: list[_Parcel] = []
+        found: list[list[Parcel]] = []
         while self._window < _WINDOW_BYTES and stretch.after < stretch.last:
             try:
                 batches = spool.read(stretch.after, max_bytes=_READ_BYTES)
@@ -275,11 +265,9 @@ class Outbox:
             batches = [one for one in batches if one.number <= stretch.last]
             stretch.after = batches[-1].number if batches else stretch.last
             for number, records, *_ in batches:
-                size = sum(map(size_of, records))
-                self._came_back(len(records), size)
-                consignment = Consignment(self, number, len(records), size)
-                self._keep(consignment)
-                found.append(_Parcel(consignment, records))
+                some = parcels(records)
+                self._came_back(len(records), sum(one.size for one in some))
+                found.append(self._consign(number, some))
         with self._lock:
             is_last = stretch.after >= stretch.last
             if is_last:
@@ -297,47 +285,45 @@ class Outbox:
             self.unreadable += lost
             self._intake.drop([None] * lost, size, "unreadable", spooled=True)
 
-    def _keep(self, consignment: Consignment) -> None:
-        if consignment.number:
+    def _consign(self, number: int, some: list[Parcel]) -> list[Parcel]:
+        consignment = Consignment(self, number, some)
+        if number:
             with self._lock:
-                self._in_memory[consignment.number] = consignment
+                self._in_memory[number] = consignment
                 self._window += consignment.size
+        return some
 
     # The delivery's side.
 
-    def take(self) -> list[Waiting]:
+    def take(self) -> list[Parcel]:
         """Return the next records, if there are any in memory."""
         while True:
             with self._lock:
                 if not self._queue or isinstance(self._queue[0], _Stretch):
                     return []
                 first = self._queue.popleft()
-            if isinstance(first, _Parcel):
+            if isinstance(first, list):
                 self._ordinal += 1
                 self._outstanding += 1
-                first.consignment.ordinal = self._ordinal
-                return waiting(first.consignment, first.records)
+                first[0].consignment.ordinal = self._ordinal
+                return first
             if isinstance(first, Flush):
                 self._begin(first)
 
-    def acknowledge(self, arrived: Sequence[Waiting], /) -> None:
+    def acknowledge(self, arrived: Sequence[Parcel], /) -> None:
         """Settle records as delivered."""
-        counts, sizes = [0, 0], [0, 0]
-        for _, consignment, size in arrived:
-            spooled = consignment.number > 0
-            counts[spooled] += 1
-            sizes[spooled] += size
         for spooled in (False, True):
-            if count := counts[spooled]:
-                self._intake.acknowledge(count, sizes[spooled], spooled=spooled)
+            some = [one for one in arrived if (one.consignment.number > 0) is spooled]
+            if some:
+                count, size = sum(map(len, some)), sum(one.size for one in some)
+                self._intake.acknowledge(count, size, spooled=spooled)
         self._settle(arrived)
 
-    def drop(self, lost: Waiting, reason: str, /) -> None:
-        """Settle a record as lost."""
-        record, consignment, size = lost
-        spooled = consignment.number > 0
-        self.excess -= size
-        self._intake.drop([loss_of(record)], size, reason, spooled=spooled)
+    def drop(self, lost: Parcel, reason: str, /) -> None:
+        """Settle records as lost."""
+        self.excess -= lost.size
+        spooled = lost.consignment.number > 0
+        self._intake.drop(losses(lost), lost.size, reason, spooled=spooled)
         self._settle([lost])
 
     def oldest(self) -> int | None:
@@ -346,7 +332,7 @@ class Outbox:
             return spooled
         with contextlib.suppress(IndexError):
             first = self._queue[0]
-            return first.records[0].recorded_at if isinstance(first, _Parcel) else None
+            return first[0].recorded_at[0] if isinstance(first, list) else None
         return None
 
     def _begin(self, flush: Flush) -> None:
@@ -354,7 +340,7 @@ class Outbox:
         self._flushes.append(flush)
         self._settle([])
 
-    def _settle(self, settled: Sequence[Waiting]) -> None:
+    def _settle(self, settled: Sequence[Parcel]) -> None:
         done = finished(settled)
         self._outstanding -= len(done)
         for flush in self._flushes:

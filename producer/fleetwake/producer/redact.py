@@ -37,7 +37,7 @@ from fleetwake.producer.redaction.shapes import (
 from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fleetwake.producer.redaction.shapes import Span
 
@@ -89,7 +89,9 @@ _ESCAPED: Final = re.compile(r"\\+u00([2-7][0-9a-fA-F])")
 _ESCAPES: Final = Needles([r"\\u00", r"\\/"])
 _CACHED_IDS: Final = 8_192
 _CACHED_ID_CHARS: Final = 256
-_CACHED_SET_CHARS: Final = 1_024
+# Of one question, so that it is soon answered, and in how many parts it is asked again.
+_MAX_ASKED_CHARS: Final = 262_144
+_PARTS: Final = 8
 _MAX_NESTING: Final = 4
 _MARK: Final = "[redacted:"
 _MARKED_ID: Final = re.compile(r"\[redacted:[\w.-]{1,80}:[0-9a-f]{16}\]")
@@ -121,7 +123,7 @@ class Redactor:
         self._patterns = tuple((patterns or {}).items())
         self._key = key
         self._all_signs: Needles | None = None
-        self._harmless_sets: set[tuple[str | None, ...]] = set()
+        self._harmless: set[str | None] = set()
         self._cached_id = lru_cache(maxsize=_CACHED_IDS)(self._id)
 
     @property
@@ -164,7 +166,7 @@ class Redactor:
         """
         if not self._may_hold_one(event):
             return event
-        suspects = self._suspects(event)
+        suspects = self._secret_ids(event)
         fields: list[Any] = list(event)
         # One by one: joined, a text is not alone, and "Bearer x" alone is a header.
         count = self._redact_content(fields)
@@ -176,51 +178,88 @@ class Redactor:
         fields[_ATTRIBUTES] = {**fields[_ATTRIBUTES], REDACTED: str(count)}
         return AuditEvent._make(fields)
 
+    def suspects(self, columns: Sequence[Sequence[Any]]) -> list[int]:
+        """
+        Return the places of the events that `event` must see; others may be left out.
+
+        Args:
+            columns: the fields, each of all events, which have no attributes.
+        """
+        if self._patterns:
+            return [*range(len(columns[0]))]
+        found = self._with_secret_ids([*filter(any, _steady_ids(columns))])
+        fresh = [*filter(any, _changing(columns))]
+        texts = ["\n".join(filter(None, row)) for row in zip(*fresh, strict=True)]
+        found.extend(self._asked(texts, 0))
+        return found
+
+    def _with_secret_ids(self, columns: Sequence[Sequence[str | None]]) -> list[int]:
+        names = set[str | None]().union(*columns) - self._harmless - {None}
+        if not names or not self._may_be_in("", names):
+            return []
+        secret = {name for name in names if name and self.name(name) != name}
+        self._remember(names - secret)
+        rows = enumerate(zip(*columns, strict=True))
+        return [at for at, row in rows if not secret.isdisjoint(row)]
+
+    def _asked(self, texts: Sequence[str], start: int) -> Iterator[int]:
+        """Ask of many texts, then of fewer of them, and last of one."""
+        text = "\n".join(texts)
+        if len(text) <= _MAX_ASKED_CHARS and not self._may_be_in(text, set()):
+            return
+        if len(texts) == 1:
+            yield start
+            return
+        step = -(-len(texts) // _PARTS)
+        for at in range(0, len(texts), step):
+            yield from self._asked(texts[at : at + step], start + at)
+
     def _may_hold_one(self, event: AuditEvent) -> bool:
+        if self._patterns:
+            return True
+        texts = [text for text in _changing(event) if text is not None]
+        if event.attributes:
+            texts += _members(event)
+        steady = _steady_ids(event)
+        is_known = self._harmless.issuperset(steady)
+        return self._may_be_in("\n".join(texts), set() if is_known else {*steady})
+
+    def _may_be_in(self, text: str, names: set[str | None]) -> bool:
         """
         Ask once for the signs of all rules in all texts: most events have none.
 
         A sign is in a text wherever that stands; what it is a sign of may not be.
-        Ids that were without them are remembered, and not asked for again.
+        Names that were without them are remembered, and not asked for again.
         """
-        if self._patterns:
-            return True
-        parts = [text for text in _changing(event) if text is not None]
-        if event.attributes:
-            parts += _members(event)
-        steady = _steady_ids(event)
-        is_known = steady in self._harmless_sets
-        if not is_known:
-            parts += filter(None, steady)
-        text = "\n".join(parts)
+        if names:
+            names = names - self._harmless
+            text = "\n".join([text, *filter(None, names)])
         if "\\" in text and (plain := _unescaped(text)) != text:
             text = f"{text}\n{plain}"
         if self._signs.may_be_in(_lower(text)):
             return True
-        if not is_known:
-            self._remember(steady)
+        if names:
+            self._remember(names)
         return False
 
-    def _remember(self, steady: tuple[str | None, ...]) -> None:
-        if len(self._harmless_sets) >= _CACHED_IDS:
-            self._harmless_sets.clear()
-        if sum(map(len, filter(None, steady))) <= _CACHED_SET_CHARS:
-            self._harmless_sets.add(steady)
+    def _remember(self, names: Iterable[str | None]) -> None:
+        if len(self._harmless) >= _CACHED_IDS:
+            self._harmless.clear()
+        short = (one for one in names if one is None or len(one) <= _CACHED_ID_CHARS)
+        self._harmless.update(short)
 
-    def _suspects(self, event: AuditEvent) -> list[int]:
+    def _secret_ids(self, event: AuditEvent) -> list[int]:
         """Find the ids with a credential."""
-        steady = _steady_ids(event)
-        is_known = steady in self._harmless_sets
         fields: list[Any] = list(event)
         found = [
             at
-            for at in (_FRESH_IDS if is_known else _IDS)
+            for at in _IDS
             if (name := fields[at]) is not None
+            and name not in self._harmless
             and not _UUID.fullmatch(name)
             and self.name(name) != name
         ]
-        if not is_known and not any(at in _STEADY_IDS for at in found):
-            self._remember(steady)
+        self._remember({fields[at] for at in _STEADY_IDS if at not in found})
         return found
 
     def _redact_content(self, fields: list[Any]) -> int:

@@ -17,9 +17,10 @@ from fleetwake.producer.adoption import Adoption
 from fleetwake.producer.check import check, check_letter
 from fleetwake.producer.delivery import Delivery
 from fleetwake.producer.encoder import Encoder
+from fleetwake.producer.entry import Entry, resolve
 from fleetwake.producer.framing import Framing
 from fleetwake.producer.home import spools_for
-from fleetwake.producer.intake import Entry, Intake, resolve
+from fleetwake.producer.intake import Intake
 from fleetwake.producer.loop import THREAD_NAME
 from fleetwake.producer.outbox import Outbox
 from fleetwake.producer.process import this_process

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from fleetwake.producer.encoder import TooLargeError
-from fleetwake.producer.intake import Entry, Flush, Letter, loss
-from fleetwake.producer.spool import Spooled
+from fleetwake.producer.entry import Entry, Flush, Letter, loss
+from fleetwake.producer.parcel import Parcel
 from fleetwake.schemas.errors import FleetwakeError
 from fleetwake.schemas.topics import DEAD_LETTERS, EVENTS
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fleetwake.producer.intake import Intake
     from fleetwake.producer.outbox import Outbox
     from fleetwake.producer.statistics import ErrorLog
+    from fleetwake.producer.transport import OutgoingRecord
 
 __all__ = ["Writer"]
 
@@ -33,21 +34,6 @@ _SOON_S: Final = 0.05
 
 # Events that are encoded at a stretch while there is little to do.
 _SLICE: Final = 4
-
-
-class _Load:
-    """Records for one commit, and the bytes that they took in the intake."""
-
-    __slots__ = ("held", "records")
-
-    def __init__(self) -> None:
-        self.records: list[Spooled] = []
-        self.held = 0
-
-    def add(self, record: Spooled, held: int) -> None:
-        """Take one more."""
-        self.records.append(record)
-        self.held += held
 
 
 class Writer:
@@ -131,64 +117,80 @@ class Writer:
         return None if left_s == math.inf else left_s
 
     def _store(self, taken: Sequence[Entry | Letter | Flush]) -> None:
-        # Of these we hold the oldest, unless older ones are in memory further on.
-        too_many = self._outbox.has_spool and self._intake.is_over()
-        events, letters = _Load(), _Load()
-        for number, one in enumerate(taken):
-            # Lets in the agent's threads that wait for the interpreter's lock, which
-            # they would get after 5 ms. Not under load: there it doubles the costs.
-            if len(taken) < _COMMIT and not number % _SLICE:
-                time.sleep(0)
+        # Lets in the agent's threads that wait for the interpreter's lock, which they
+        # would get after 5 ms. Not under load: there it doubles the costs.
+        step = _SLICE if len(taken) < _COMMIT else _COMMIT
+        events: list[Entry] = []
+        letters: list[Letter] = []
+        for one in taken:
             if isinstance(one, Entry):
-                if too_many:
-                    self._intake.drop([loss(one)], one.size, "queue_full")
-                elif (record := self._encode(one)) is not None:
-                    events.add(record, one.size)
+                events.append(one)
             elif isinstance(one, Letter):
-                if (record := self._encode_letter(one)) is not None:
-                    letters.add(record, one.size)
+                letters.append(one)
             else:
-                self._put(events, letters)
+                self._put(events, letters, step)
                 self._outbox.mark(one)
-        self._put(events, letters)
+                events, letters = [], []
+        self._put(events, letters, step)
 
-    def _put(self, *loads: _Load) -> None:
+    def _put(
+        self, events: Sequence[Entry], letters: Sequence[Letter], step: int
+    ) -> None:
+        # Of these we hold the oldest, unless older ones are in memory further on.
+        if events and self._outbox.has_spool and self._intake.is_over():
+            held = sum(one.size for one in events)
+            self._intake.drop([loss(one) for one in events], held, "queue_full")
+        elif events:
+            self._put_events(events, step)
         # Letters by themselves: a missing topic must not hold up events in the spool.
-        for load in loads:
-            if load.records:
-                self._outbox.put(load.records, load.held)
-                load.records, load.held = [], 0
+        if letters:
+            self._put_letters(letters)
 
-    def _encode_letter(self, one: Letter) -> Spooled | None:
-        try:
-            record = self._encoder.dead_letter(one.letter)
-        except BaseException as error:  # noqa: BLE001  # any value may be in it
-            self._errors.note("not_encodable", type(error).__name__)
-            self._intake.drop([None], one.size, "not_encodable")
-        else:
-            return Spooled(DEAD_LETTERS.name, *record[:3], one.recorded_at, "", "", 0)
-        return None
-
-    def _encode(self, entry: Entry) -> Spooled | None:
-        try:
-            key, value, headers = self._encoder(entry)
-        except TooLargeError as error:
-            self._errors.note("too_large", error)
-            self._intake.drop([loss(entry)], entry.size, "too_large")
-        except BaseException as error:  # noqa: BLE001  # a redactor may raise any
-            # Not its text, if we do not know who wrote it: it may hold content.
-            known = isinstance(error, FleetwakeError)
-            self._errors.note("not_encodable", error if known else type(error).__name__)
-            self._intake.drop([loss(entry)], entry.size, "not_encodable")
-        else:
-            return Spooled(
+    def _put_events(self, events: Sequence[Entry], step: int) -> None:
+        kept: list[Entry] = []
+        records: list[OutgoingRecord] = []
+        for begin in range(0, len(events), step):
+            if step < _COMMIT:
+                time.sleep(0)
+            some = events[begin : begin + step]
+            for one, answer in zip(some, self._encoder.batch(some), strict=True):
+                if isinstance(answer, BaseException):
+                    self._lose(one, answer)
+                else:
+                    kept.append(one)
+                    records.append(answer)
+        if kept:
+            parcel = Parcel(
                 EVENTS.name,
-                key,
-                value,
-                headers,
-                entry.recorded_at,
-                key.decode(),
-                entry.producer_id,
-                entry.sequence,
+                records,
+                [one.recorded_at for one in kept],
+                [one.producer_id for one in kept],
+                [one.sequence for one in kept],
             )
-        return None
+            self._outbox.put(parcel, sum([one.size for one in kept]))
+
+    def _lose(self, entry: Entry, error: BaseException) -> None:
+        reason = "too_large" if isinstance(error, TooLargeError) else "not_encodable"
+        # Not its text, if we do not know who wrote it: it may hold content.
+        known = isinstance(error, FleetwakeError)
+        self._errors.note(reason, error if known else type(error).__name__)
+        self._intake.drop([loss(entry)], entry.size, reason)
+
+    def _put_letters(self, letters: Sequence[Letter]) -> None:
+        kept: list[Letter] = []
+        records: list[OutgoingRecord] = []
+        for one in letters:
+            try:
+                records.append(self._encoder.dead_letter(one.letter))
+            except BaseException as error:  # noqa: BLE001  # any value may be in it
+                self._errors.note("not_encodable", type(error).__name__)
+                self._intake.drop([None], one.size, "not_encodable")
+            else:
+                kept.append(one)
+        if kept:
+            count = len(kept)
+            recorded_at = [one.recorded_at for one in kept]
+            parcel = Parcel(
+                DEAD_LETTERS.name, records, recorded_at, [""] * count, [0] * count
+            )
+            self._outbox.put(parcel, sum(one.size for one in kept))

@@ -18,6 +18,7 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 
 from fleetwake.schemas import records
+from fleetwake.schemas.bulk import event_bodies
 from fleetwake.schemas.checks import (
     MAX_TIME_US,
     check_datum,
@@ -44,7 +45,7 @@ from fleetwake.schemas.topics import MAX_RECORD_BYTES
 from fleetwake.schemas.writer import event_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fleetwake.schemas.layout import Json, Kind
 
@@ -85,6 +86,9 @@ _NO_DATUM: Final[dict[type[Exception], str]] = {
     ValueError: "a value is not readable",
 }
 
+# Of fewer, each is encoded by itself as fast.
+_FEW: Final = 8
+
 R = TypeVar("R", bound=records.OtherRecord)
 
 
@@ -117,6 +121,27 @@ class EventEncoder:
                 field.
         """
         return self._header + (event_body(event) or _strict_body(event))
+
+    def batch(self, columns: Sequence[Sequence[Any]]) -> list[bytes | None]:
+        """
+        Return the frames of many events in half the time; None: encode it by itself.
+
+        Args:
+            columns: the fields, each of all events.
+        """
+        count = len(columns[0]) if columns else 0
+        if count < _FEW:
+            return [None] * count
+        frames = event_bodies(self._header, columns)
+        if frames is not None:
+            return [*frames]
+        half = count // 2
+        parts = slice(half), slice(half, None)
+        return [
+            one
+            for part in parts
+            for one in self.batch([many[part] for many in columns])
+        ]
 
 
 def encode(event: AuditEvent) -> bytes:

@@ -157,7 +157,8 @@ def _adapted(array: Array, column: Column) -> Array:
         case "time":
             _check_times(array)
         case "double":
-            array = array.cast(pa.float64())
+            if array.type != pa.float64():
+                array = array.cast(pa.float64())
             finite = compute.is_finite(array)
             return (
                 array
@@ -169,7 +170,9 @@ def _adapted(array: Array, column: Column) -> Array:
             return pa.MapArray.from_arrays(array.offsets, array.keys, array.items)
         case _:
             pass
-    return array.cast(ARROW_TYPES[column.kind])
+    kind = ARROW_TYPES[column.kind]
+    # A cast takes its time, even where nothing is to be done.
+    return array if array.type == kind else array.cast(kind)
 
 
 def _check_times(array: Array) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from fleetwake.schemas.records import MetricWindow
 
@@ -156,9 +156,9 @@ def row_key(row: MetricWindow) -> RowKey:
     )
 
 
-def buckets_text(counts: Mapping[int, int]) -> str:
-    """Return counts by bucket as `MetricWindow.durations` holds them."""
-    return ",".join([f"{bucket}:{counts[bucket]}" for bucket in sorted(counts)])
+def buckets_text(counts: Iterable[tuple[int, int]]) -> str:
+    """Return buckets, in order, and their counts as `MetricWindow.durations` is."""
+    return ",".join([f"{bucket}:{count}" for bucket, count in counts])
 
 
 def buckets_of(text: str) -> dict[int, int]:

@@ -26,11 +26,21 @@ if TYPE_CHECKING:
 
 _Encode: TypeAlias = "Callable[[Any], bytes]"
 
-__all__ = ["avro_long", "event_body"]
+__all__ = [
+    "BRANCH",
+    "COLUMNS",
+    "NULL",
+    "SINGULAR",
+    "TYPES",
+    "avro_long",
+    "event_body",
+    "map_body",
+    "table_of",
+]
 
 # What a value of each kind must be, exactly: an instance of another class may say
 # anything of itself.
-_TYPES: Final = {
+TYPES: Final = {
     "string": frozenset({str}),
     "double": frozenset({float}),
     "map": frozenset({dict, MappingProxyType}),
@@ -39,7 +49,7 @@ _TYPES: Final = {
 _NONE: Final = type(None)
 
 # Texts that are seldom the same twice.
-_SINGULAR: Final = frozenset(
+SINGULAR: Final = frozenset(
     {
         *("event_id", "span_id", "payload", "arguments_preview", "result_preview"),
         *("error_message", "reason"),
@@ -49,9 +59,9 @@ _KEPT: Final = 4_096
 _KEPT_BYTES: Final = 128
 _KEPT_PLANS: Final = 1_024
 
-_NULL: Final = b"\x00"
+NULL: Final = b"\x00"
 _END_OF_MAP: Final = b"\x00"
-_BRANCH: Final = b"\x02"
+BRANCH: Final = b"\x02"
 _pack: Final = Struct("<d").pack
 # Its stub takes no function of one type.
 _call: Final = cast("Callable[[_Encode, Any], bytes]", operator.call)
@@ -90,7 +100,7 @@ def _plan(types: tuple[type, ...]) -> _Plan:
     places: list[int] = []
     encoders: list[_Encode] = []
     nulls = 0
-    for at, (column, kind) in enumerate(zip(_COLUMNS, types, strict=True)):
+    for at, (column, kind) in enumerate(zip(COLUMNS, types, strict=True)):
         if kind is _NONE and column.nullable:
             nulls += 1
             continue
@@ -99,16 +109,16 @@ def _plan(types: tuple[type, ...]) -> _Plan:
             encoders.append(_nulls(nulls))
             nulls = 0
         places.append(at)
-        encoders.append(_encoder(at) if kind in _TYPES[column.kind] else _refuse)
+        encoders.append(_encoder(at) if kind in TYPES[column.kind] else _refuse)
     if nulls:
-        places.append(len(_COLUMNS) - 1)
+        places.append(len(COLUMNS) - 1)
         encoders.append(_nulls(nulls))
     return _Plan(itemgetter(*places), tuple(encoders))
 
 
 @cache
 def _nulls(count: int) -> _Encode:
-    return dict.fromkeys([None], _NULL * count).__getitem__
+    return dict.fromkeys([None], NULL * count).__getitem__
 
 
 def _refuse(_: object) -> bytes:
@@ -117,27 +127,39 @@ def _refuse(_: object) -> bytes:
 
 @cache
 def _encoder(at: int) -> _Encode:
-    column = _COLUMNS[at]
+    column = COLUMNS[at]
     name = column.name
-    before = _BRANCH if column.nullable else b""
-    least, greatest = BOUNDS.get(column.kind, (0, 0))
+    before = BRANCH if column.nullable else b""
     is_required = name in REQUIRED_FIELDS
     match column.kind:
         case "map":
-            return partial(_map, before)
+            return partial(map_body, before)
         case "double":
             return partial(_double, before)
-        case "string" if name in CLOSED:
-            # A word that is not in the table has no encoding.
-            words = [word for word in CLOSED[name] if word is not None]
-            return {word: before + _text(word) for word in words}.__getitem__
-        case "string" if name in _SINGULAR:
+        case "string" if name in SINGULAR:
             return partial(_filled_text if is_required else _any_text, before)
-        case "string":
-            return _Texts(before, is_required=is_required).__getitem__
-        case kind:
-            least = 1 if is_required else least
-            return _integers(before, least, greatest, kind == "time").__getitem__
+        case _:
+            return table_of(at).__getitem__
+
+
+@cache
+def table_of(at: int) -> Mapping[Any, bytes]:
+    """
+    Return the encodings of a column's values, null too; others have none.
+
+    For columns of numbers and of texts that come again, exactly of these `TYPES`.
+    """
+    column = COLUMNS[at]
+    before = BRANCH if column.nullable else b""
+    is_required = column.name in REQUIRED_FIELDS
+    if column.name in CLOSED:
+        words = CLOSED[column.name]
+        return {word: before + _text(word) if word else NULL for word in words}
+    if column.kind == "string":
+        return _Texts(before, is_required=is_required)
+    least, greatest = BOUNDS[column.kind]
+    least = 1 if is_required else least
+    return _integers(before, least, greatest, column.kind == "time")
 
 
 @cache
@@ -151,6 +173,8 @@ class _Kept(dict[Any, bytes]):
     def __init__(self, before: bytes, table: dict[Any, bytes]) -> None:
         self._before = before
         self._table = {value: before + table[value] for value in table}
+        if before:
+            self._table[None] = NULL
         super().__init__(self._table)
 
     def _keep(self, value: Any, encoded: bytes) -> bytes:  # noqa: ANN401 - any
@@ -219,7 +243,13 @@ def _double(before: bytes, number: float) -> bytes:
     return before + _pack(number)
 
 
-def _map(before: bytes, value: Mapping[str, str]) -> bytes:
+def map_body(before: bytes, value: Mapping[str, str]) -> bytes:
+    """
+    Return a map of texts as Avro has it.
+
+    Raises:
+        AttributeError, TypeError, ValueError: it holds something else.
+    """
     if not value:
         return before + _END_OF_MAP
     pairs = tuple(value.items())
@@ -234,6 +264,8 @@ def avro_long(number: int) -> bytes:
         if number < 1 << 7:
             return bytes((number,))
         return bytes((number & 0x7F | 0x80, number >> 7))
+    if number < 1 << 21:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
     rest = number >> 56
     low = number & 0x00FF_FFFF_FFFF_FFFF
     # Eight bytes at once: halves, then quarters, then bytes move apart by a bit each.
@@ -252,4 +284,4 @@ def avro_long(number: int) -> bytes:
 _SHORTS: Final = 512
 _SHORT: Final = tuple(map(avro_long, range(_SHORTS)))
 
-_COLUMNS: Final = columns(own_schema("AuditEvent"))
+COLUMNS: Final = columns(own_schema("AuditEvent"))

@@ -82,7 +82,8 @@ def _table(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in _HEADINGS:
         table.add_column(name, justify="left" if name == "partition" else "right")
-    for one in report.partitions:
+    held, empty = _parted(report)
+    for one in held:
         table.add_row(
             clean(f"{one.topic}[{one.partition}]"),
             f"{one.files:,}",
@@ -93,13 +94,30 @@ def _table(report: Report) -> Table:
             f"{one.lists:,}",
             "nothing" if one.signed_to is None else f"{one.signed_to}",
         )
+    if empty:
+        lists = sum(one.lists for one in empty)
+        table.add_row(f"{len(empty)} empty", "0", "0", "", f"{lists:,}")
     return table
 
 
-def _notes(report: Report) -> Iterator[str]:
+def _parted(report: Report) -> tuple[list[Checked], list[Checked]]:
+    """Part those that hold something, or did, from those that never have."""
+    held: list[Checked] = []
+    empty: list[Checked] = []
     for one in report.partitions:
+        is_held = one.files or one.signed_to or one.tombstones or one.notes
+        (held if is_held else empty).append(one)
+    return held, empty
+
+
+def _notes(report: Report) -> Iterator[str]:
+    held, empty = _parted(report)
+    for one in held:
         for note in (*_counts(one), *_sealed(one), *_retired(one), *one.notes):
             yield clean(f"{one.topic}[{one.partition}]: {note}")
+    moments = [one.complete_at for one in empty if one.complete_at]
+    if moments:
+        yield f"{len(moments)} empty: complete as of {min(moments)}"
     for other in report.curated:
         for note in (*_curated_counts(other), *_sealed(other), *other.notes):
             yield clean(f"{other.topic} curated: {note}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 from fleetwake.consumers.cli.archive_place import ArchivePlace, Since, since_time
 from fleetwake.consumers.cli.command import command
 from fleetwake.consumers.cli.exits import FAILED, INTEGRITY, OK, say
+from fleetwake.producer.loop import run_loop
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -101,7 +101,7 @@ def verify(
     store = open_store(archive or ArchiveSettings().folder)
     # Before: the archive may go on meanwhile.
     kafka = kafka_settings() if topic_check else None
-    committed = asyncio.run(_committed(kafka)) if kafka is not None else {}
+    committed = run_loop(_committed(kafka)) if kafka is not None else {}
     lists = open_store(digests or DigestSettings().folder)
     ring = KeyRing.load(keys or KeySettings().folder)
     with _progress(store) as progress:
@@ -121,7 +121,7 @@ def verify(
         )
         report = prove(what)
     if kafka is not None:
-        asyncio.run(_compare(kafka, committed, what, report))
+        run_loop(_compare(kafka, committed, what, report))
     if as_json:
         print_json(report.to_json())
     else:

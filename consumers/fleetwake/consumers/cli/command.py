@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import typer
 
 from fleetwake.consumers.cli.exits import reported
+from fleetwake.producer.loop import run_loop
 
 __all__ = ["Command", "command", "help_text", "with_common_options"]
 
@@ -46,7 +46,7 @@ def command(
             code = None
             with reported():
                 result = function(**options)
-                code = asyncio.run(result) if isinstance(result, Coroutine) else result
+                code = run_loop(result) if isinstance(result, Coroutine) else result
             raise typer.Exit(code or 0)
 
         return Command(run, help_text(function, examples, exits))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,6 +13,7 @@ from fleetwake.consumers.cli.archive_place import (
 )
 from fleetwake.consumers.cli.command import command
 from fleetwake.consumers.cli.exits import FAILED, OK, say
+from fleetwake.producer.loop import run_loop
 from fleetwake.schemas.errors import ConfigurationError, RetriableError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _erase(
     if content and not dry_run:
         count = len(content.erase(session))
     kafka = kafka_settings()
-    configured, behind = asyncio.run(_asked(kafka))
+    configured, behind = run_loop(_asked(kafka))
     elsewhere = list(left(kafka, configured, archived.latest))
     if as_json:
         told = _plain(session, archived, count, elsewhere, is_done=not dry_run)

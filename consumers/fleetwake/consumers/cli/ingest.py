@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -16,6 +15,7 @@ from fleetwake.consumers.cli.account import Account, rejects_file
 from fleetwake.consumers.cli.command import command
 from fleetwake.consumers.cli.exits import FAILED, OK, UnreachableError, say
 from fleetwake.consumers.ingest.lines import STDIN
+from fleetwake.producer.loop import run_loop
 from fleetwake.schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def ingest(
         restart=restart,
     )
     with rejects_file(rejects) as refused:
-        topics = asyncio.run(reach(kafka, timeout, patient=True))
+        topics = run_loop(reach(kafka, timeout, patient=True))
         for topic in (EVENTS, DEAD_LETTERS):
             partitions_of(kafka, topic, topics)
         account = Account(refused)

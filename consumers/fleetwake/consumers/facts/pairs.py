@@ -76,8 +76,7 @@ class Pairs:
         """Match beginnings and ends by their ids."""
         events, role, group = self._events, self._role[rows], self._group[rows]
         place = events.number[rows] * _WIDTH + group
-        names = self._ids_of(rows, group)
-        ids = names.dictionary_encode().indices.fill_null(NONE).to_numpy()
+        texts, ids = self._ids_of(rows, group)
         places = len(events.starts) * _WIDTH
         has_begun, is_nameless = np.zeros((2, places), np.bool_)
         has_begun[place[role != _ENDS]] = True
@@ -86,7 +85,7 @@ class Pairs:
         some = np.flatnonzero(has_begun[place] & ~is_nameless[place])
         # What was open before a turn began or ended is not any more.
         epoch = np.cumsum(self._role == _CLEARS)[rows[some]]
-        key = (place[some] * (epoch[-1:].sum() + 1) + epoch) * len(names) + ids[some]
+        key = (place[some] * (epoch[-1:].sum() + 1) + epoch) * len(texts) + ids[some]
         order = np.argsort(key, kind="stable")
         key, order = key[order], some[order]
         starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
@@ -96,19 +95,16 @@ class Pairs:
         begin, end = np.sort(begin[is_pair]), end[is_pair]
         self.begun[rows[end]] = rows[order[of_two][is_pair]]
         self._begins = rows[begin]
-        self.ids = names.take(begin)
+        self.ids = pa.DictionaryArray.from_arrays(ids[begin], texts)
 
-    def _ids_of(self, rows: Longs, group: Longs) -> pa.Array:
-        """Return the ids of work, null where there is none."""
-        events = self._events.keyed.events
-        at = self._events.at[rows]
-        ids = pc.if_else(
-            group == GROUPS["tool"],
-            events.column("tool_call_id").take(at),
-            events.column("span_id").take(at),
-        )
-        ids = pc.utf8_slice_codeunits(ids, 0, MAX_NAME_CHARS)
-        return pc.if_else(pc.equal(ids, ""), None, ids)
+    def _ids_of(self, rows: Longs, group: Longs) -> tuple[pa.StringArray, Longs]:
+        """Return ids, and which work has: `NONE` where it has none."""
+        events, at = self._events.keyed.events, self._events.at[rows]
+        calls, of_call = _ids(events.column("tool_call_id"))
+        spans, of_span = _ids(events.column("span_id"))
+        of_span = np.where(of_span == NONE, NONE, of_span + len(calls))
+        ids = np.where(group == GROUPS["tool"], of_call[at], of_span[at])
+        return pa.concat_arrays([calls, spans]), ids
 
     def _left(self) -> Longs:
         last_clear = self._events.last(self._role == _CLEARS)[self._events.number]
@@ -123,3 +119,16 @@ class Pairs:
             np.where(mask, self._group, 0), self._events.starts
         ).tolist()
         return groups
+
+
+def _ids(column: pa.StringArray) -> tuple[pa.StringArray, Longs]:
+    """Return the ids of a column, cut, and which a row has: `NONE` where it is none."""
+    encoded = column.dictionary_encode()
+    ids, of = encoded.dictionary, encoded.indices.fill_null(NONE).to_numpy()
+    if (pc.max(pc.binary_length(ids)).as_py() or 0) > MAX_NAME_CHARS:
+        # Some may be alike only now that they are cut.
+        encoded = pc.utf8_slice_codeunits(ids, 0, MAX_NAME_CHARS).dictionary_encode()
+        ids, of_cut = encoded.dictionary, encoded.indices.to_numpy()
+        of = np.where(of == NONE, NONE, of_cut[of])
+    none = pc.index(ids, "").as_py()
+    return ids, (of if none < 0 else np.where(of == none, NONE, of)).astype(np.int64)

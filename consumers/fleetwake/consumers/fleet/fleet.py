@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from fleetwake.consumers.fleet.access import Access
-from fleetwake.consumers.fleet.address import page_token
+from fleetwake.consumers.fleet.address import PageAddress, page_token
 from fleetwake.consumers.fleet.app import Page
 from fleetwake.consumers.fleet.commands import Commands
 from fleetwake.consumers.fleet.history import History
@@ -114,7 +114,8 @@ class Fleet:
                 asyncio.TaskGroup() as group,
             ):
                 patching = group.create_task(live.run())
-                _log.info("page.served", url=f"http://{self._settings.host}:{port}/")
+                bound = self._settings.model_copy(update={"port": port})
+                _log.info("page.served", url=PageAddress(bound).url)
                 yield
                 patching.cancel()
                 await live.close()

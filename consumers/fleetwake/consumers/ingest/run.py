@@ -11,7 +11,7 @@ from fleetwake.producer.adapters.mapping import UnmappableError
 from fleetwake.producer.check import check
 from fleetwake.producer.dead_letter import DeadLetter
 from fleetwake.producer.encoder import Encoder, TooLargeError
-from fleetwake.producer.intake import Entry
+from fleetwake.producer.entry import Entry
 from fleetwake.schemas.errors import FleetwakeError, InvalidEventError
 
 if TYPE_CHECKING:

@@ -85,6 +85,7 @@ class Cells:
             for name, one in amounts.items()
         }
         self._distinct: dict[str, tuple[Longs, Dimension]] = {}
+        self._durations: dict[str, tuple[Longs, Longs] | None] = {}
 
     def dimension(self, name: str) -> Dimension:
         """Return the names of each cell."""
@@ -102,6 +103,11 @@ class Cells:
 
     def durations(self, of: str) -> tuple[Longs, Longs] | None:
         """Return cell and bucket of each event that has such a duration, if any."""
+        if of not in self._durations:
+            self._durations[of] = self._durations_of(of)
+        return self._durations[of]
+
+    def _durations_of(self, of: str) -> tuple[Longs, Longs] | None:
         if self._buckets is None:
             return None
         codes, names = self.dimension("event_type")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,6 +36,9 @@ class Grouped:
     window: Longs
     code: Longs
     dimensions: list[Dimensions]
+    _distinct: dict[str, tuple[Longs, Dimension]] = field(
+        default_factory=dict, init=False
+    )
 
     def keep(self, mask: Mask) -> Grouped:
         """Return the cells that `mask` says."""
@@ -55,6 +58,11 @@ class Grouped:
 
     def distinct(self, name: str) -> tuple[Longs, Dimension]:
         """Return a cell of each dimensions and window, and the values there, once."""
+        if name not in self._distinct:
+            self._distinct[name] = self._distinct_of(name)
+        return self._distinct[name]
+
+    def _distinct_of(self, name: str) -> tuple[Longs, Dimension]:
         cell, (codes, names) = self.cells.distinct(name)
         starts = changes(self.code, self.window)
         number = np.repeat(np.arange(len(starts)), lengths(starts, len(self.at)))

@@ -41,18 +41,31 @@ class Seen:
             follows = block == self._block + 1
             self._before = self._now if follows else self._now[:0]
             self._block, self._now = block, self._now[:0]
+        in_order = np.sort(ids)
+        now, before = (_merged(one, in_order) for one in (self._now, self._before))
+        if not _has_copies(now) and not _has_copies(before):
+            self._now = now
+            return None
         found, first = np.unique(ids, return_index=True)
         is_here = _among(found, self._now)
         new = ~(is_here | _among(found, self._before))
         # Copies too: a replay that begins with this block takes them for the first.
         self._now = np.concatenate([self._now, found[~is_here]])
         self._now.sort(kind="stable")
-        added = found[new]
-        if len(added) == len(ids):
-            return None
         is_new = np.zeros(len(ids), np.bool_)
         is_new[first[new]] = True
         return is_new
+
+
+def _merged(some: Ids, others: Ids) -> Ids:
+    """Bring sorted ids together; a stable sort only merges them."""
+    merged = np.concatenate([some, others])
+    merged.sort(kind="stable")
+    return merged
+
+
+def _has_copies(sorted_ids: Ids) -> bool:
+    return bool((sorted_ids[1:] == sorted_ids[:-1]).any())
 
 
 def _among(ids: Ids, sorted_ids: Ids) -> npt.NDArray[np.bool_]:

@@ -162,20 +162,21 @@ class Table:
         first = np.array(numbers, np.int64) * _WIDTH
         starts = np.searchsorted(self._pairs, first).tolist()
         ends = np.searchsorted(self._pairs, first + _WIDTH).tolist()
-        for number, start, end in zip(numbers, starts, ends, strict=True):
-            fields = dict(
-                zip(self._grouping.sums, self._sums[number].tolist(), strict=True)
+        sums, applied = self._sums[numbers].tolist(), self._applied[numbers].tolist()
+        for nth, number in enumerate(numbers):
+            fields: dict[str, Any] = dict(
+                zip(self._grouping.sums, sums[nth], strict=True)
             )
             if self._grouping.durations:
-                buckets = (self._pairs[start:end] % _WIDTH).tolist()
-                counts = self._counts[start:end].tolist()
+                some = slice(starts[nth], ends[nth])
+                buckets = (self._pairs[some] % _WIDTH).tolist()
                 fields["durations"] = buckets_text(
-                    dict(zip(buckets, counts, strict=True))
+                    zip(buckets, self._counts[some].tolist(), strict=True)
                 )
             for name, sketches in self._distinct.items():
                 packed = sketches[number].serialize_compact()
                 fields[name] = base64.b64encode(packed).decode()
-            fields["applied_through"] = int(self._applied[number])
+            fields["applied_through"] = applied[nth]
             yield *self._keys[number], fields
 
     def news(self) -> News:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate, chain
 from operator import itemgetter
@@ -83,13 +84,17 @@ class Records(Sequence[Record]):
         return frozenset(map(_FIRST, map(_FIRST, filter(None, self.headers))))
 
     @cached_property
-    def digests(self) -> list[bytes | None]:
+    def digests(self) -> Sequence[bytes | None]:
         """What the SHA-256 of each value must be; None: its producer does not say."""
+        # What our producers write has this header and mostly no other.
+        with suppress(ValueError):
+            only = [one for ((name, one),) in self.headers if name == SHA256_HEADER]
+            if len(only) == len(self.headers):
+                return only
         return [
-            # What our producers write has this header and at most a few others.
-            headers[0][1]
-            if len(headers) == 1 and headers[0][0] == SHA256_HEADER
-            else next((one for name, one in headers if name == SHA256_HEADER), None)
+            next((one for name, one in headers if name == SHA256_HEADER), None)
+            if headers
+            else None
             for headers in self.headers
         ]
 

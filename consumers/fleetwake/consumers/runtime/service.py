@@ -134,10 +134,18 @@ class EventBatch:
         if self._positions is None:
             import numpy as np
 
-            rows = np.asarray(self.rows, np.int64)
-            offset = np.asarray(self.records.offsets, np.int64)
+            offsets = self.records.offsets
+            # They grow: where none is left out there is no need to look at each.
+            offset = (
+                np.arange(offsets[0], offsets[-1] + 1, dtype=np.int64)
+                if offsets and offsets[-1] - offsets[0] == len(offsets) - 1
+                else np.asarray(offsets, np.int64)
+            )
             stamp = np.asarray(self.records.timestamps_ms, np.int64)
-            self._positions = offset[rows], stamp[rows]
+            if len(self.rows) < len(offset):
+                rows = np.asarray(self.rows, np.int64)
+                offset, stamp = offset[rows], stamp[rows]
+            self._positions = offset, stamp
         return self._positions
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["FRAME_SIZE", "Batch", "Spooled", "decode", "encode"]
+__all__ = ["FRAME_SIZE", "Batch", "Fields", "Records", "Spooled", "decode", "encode"]
 
 # A frame is a head (magic, length of the body, CRC-32 of the body) and a body: fixed
 # fields, text (topic, producer_id, session_id), key, headers, value.
@@ -43,6 +43,24 @@ class Spooled(NamedTuple):
     sequence: int
 
 
+Fields: TypeAlias = tuple[
+    str, bytes, bytes, list[tuple[str, bytes]], int, str, str, int
+]
+"""Those of a `Spooled`."""
+
+
+class Records(Protocol):
+    """What can be appended: a list of `Spooled`, or who gives their fields."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+        ...
+
+    def __iter__(self) -> Iterator[Fields]:
+        """Iterate over them; as often as one likes."""
+        ...
+
+
 class Batch(NamedTuple):
     """Records that were appended together; they are settled together."""
 
@@ -55,11 +73,11 @@ class Batch(NamedTuple):
     """Of the first record."""
 
 
-def encode(records: Sequence[Spooled]) -> bytes:
+def encode(records: Iterable[Fields]) -> bytes:
     """Return the frames of records, one behind another."""
     parts: list[bytes] = []
     for topic, key, value, headers, recorded_at, session, producer, sequence in records:
-        text = f"{topic}{producer}{session}".encode("utf-8", "surrogatepass")
+        text = f"{topic}{producer}{session}".encode(*_TEXT)
         fixed = _FIXED.pack(
             recorded_at,
             sequence,
@@ -70,13 +88,12 @@ def encode(records: Sequence[Spooled]) -> bytes:
             len(value),
             len(headers),
         )
-        titled = [
-            part
-            for name, content in headers
-            for part in (_title(name, len(content)), content)
-        ]
-        body = b"".join((fixed, text, key, *titled, value))
-        parts += (_HEAD.pack(_MAGIC, len(body), crc32(body)), body)
+        front = fixed + text + key
+        for name, content in headers:
+            front += _title(name, len(content)) + content
+        # The value is most of it: it is copied once.
+        checksum = crc32(value, crc32(front))
+        parts += (_HEAD.pack(_MAGIC, len(front) + len(value), checksum), front, value)
     return b"".join(parts)
 
 

@@ -24,10 +24,10 @@ from fleetwake.producer.spool.table import Row
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
-    from fleetwake.producer.spool.records import Spooled
+    from fleetwake.producer.spool.records import Records, Spooled
     from fleetwake.producer.spool.table import Totals
 
 __all__ = ["Spool", "Unreadable"]
@@ -144,9 +144,11 @@ class Spool:
                 spool._held.release()
                 raise
 
-    def append(self, records: Sequence[Spooled]) -> Batch:
+    def append(self, records: Records) -> int:
         """
         Write records, at least one, in one transaction: all of them or none.
+
+        Returns the number of their batch.
 
         Raises:
             SpoolFullError: they do not fit into max_bytes.
@@ -163,7 +165,7 @@ class Spool:
             self.bytes += row.size
             if self._first is None:
                 self._first, self.oldest_recorded_at = row.number, row.recorded_at
-        return Batch(row.number, list(records), row.size, row.recorded_at)
+        return row.number
 
     def read(self, after: int, *, max_bytes: int) -> list[Batch]:
         """
@@ -361,13 +363,10 @@ class Spool:
         self._next = max(self._next, last + 1)
 
     def _insert(
-        self,
-        connection: sqlite3.Connection,
-        *,
-        records: Sequence[Spooled],
-        frames: bytes,
+        self, connection: sqlite3.Connection, *, records: Records, frames: bytes
     ) -> Row:
-        row = Row(self._next, records[0].recorded_at, len(records), len(frames))
+        *_, recorded_at, _, _, _ = next(iter(records))
+        row = Row(self._next, recorded_at, len(records), len(frames))
         if self._max_bytes is not None:
             missing = table.pages_missing(connection, row.size, self._max_bytes)
             if missing:

@@ -102,6 +102,8 @@ async def check_topic(  # noqa: PLR0917  # one caller
                 found=row.digest.hex(),
             )
         row = next(rows, None)
+    if not (compared or waiting or retired):
+        return
     checked.notes.append(
         f"{compared} records compared with the topic; {waiting} are not archived yet"
         + (f", and of {retired} the raw file was removed by age" if retired else "")

@@ -1,7 +1,7 @@
 // What a person may do, asked in a dialog: who, why, for how long.
 
 import { ask, headers, myName, rememberName, rememberToken } from "./access.js";
-import { h } from "./dom.js";
+import { h, unfocus } from "./dom.js";
 import { shown } from "./format.js";
 
 const FOR = [["", "until it is released"], [900, "for 15 minutes"], [3600, "for 1 hour"], [28800, "for 8 hours"], [86400, "for a day"], [604800, "for a week"]];
@@ -18,9 +18,8 @@ export function toast(text, kind = "ok") {
   setTimeout(() => one.remove(), 8000);
 }
 
-/** Remove a dialog; keys that went into it go to the page again. */
 function leave(dialog) {
-  if (dialog.contains(document.activeElement)) document.activeElement.blur();
+  unfocus(dialog);
   dialog.remove();
 }
 

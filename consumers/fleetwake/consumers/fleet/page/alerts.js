@@ -1,7 +1,7 @@
 // Alerts: what fires, why, and who looks after it.
 
 import { act } from "./act.js";
-import { h, replace } from "./dom.js";
+import { h, renew, replace } from "./dom.js";
 import { prose } from "./facts.js";
 import { clock, shown, span, whole } from "./format.js";
 import { linkTo, place, setQuery } from "./place.js";
@@ -17,7 +17,7 @@ export function alertCard(alert, nowMs, { inSession = false, row = null } = {}) 
   const silenced = told.silenced_until && Number(told.silenced_until) / 1000 > nowMs;
   const stopped = row?.state === "blocked" && !over;
   const about = { session_id: alert.session_id, alert_id: alert.alert_id };
-  return h(`article.alert.level-${alert.level}${over ? ".over" : ""}`,
+  return h(`article.alert.level-${alert.level}${over ? ".over" : ""}`, { "data-key": alert.alert_id },
     h("div.alert-head", h("span.level", h("span.icon", { "aria-hidden": "true" }, ICONS[alert.level] ?? "△"), over ? "resolved" : alert.level), h("h2", shown(alert.rule.replaceAll("_", " "), 60)),
       alert.kind === "loop" ? null : h("span.tag", alert.kind), told.part_of ? h("span.tag", "part of a fleet alert") : null, silenced ? h("span.tag", "silenced") : null, stopped ? h("span.tag.stopped", "session blocked") : null,
       told.acknowledged_by ? h("span.tag", `${shown(told.acknowledged_by, 40)} looks after it`) : null),
@@ -49,12 +49,11 @@ export class AlertsScreen {
     if (key === this.key0) return;
     this.key0 = key;
     const groups = { firing: all.filter((one) => one.state !== "resolved"), resolved: all.filter((one) => one.state === "resolved") };
-    replace(this.tabs, Object.entries(groups).map(([name, list]) => h("button.tab", { type: "button", "aria-pressed": name === which, onclick: () => { setQuery({ show: name === "firing" ? "" : name }); this.update(); } }, `${name} `, h("span.num", whole(list.length)))));
+    renew(this.tabs, Object.entries(groups).map(([name, list]) => h("button.tab", { type: "button", "aria-pressed": name === which, onclick: () => { setQuery({ show: name === "firing" ? "" : name }); this.update(); } }, `${name} `, h("span.num", whole(list.length)))));
     const list = groups[which].sort((a, b) => (which === "firing" ? (LEVELS[a.level] ?? 3) - (LEVELS[b.level] ?? 3) : 0) || b.last_occurred_at - a.last_occurred_at).slice(0, 300);
-    const open = new Set([...this.cards.querySelectorAll("details[open]")].map((one) => one.closest("[data-alert]")?.dataset.alert));
-    replace(this.cards, list.length ? list.map((one) => {
+    const open = new Set([...this.cards.querySelectorAll("details[open]")].map((one) => one.closest("[data-key]")?.dataset.key));
+    renew(this.cards, list.length ? list.map((one) => {
       const card = alertCard(one, this.store.now(), { row: this.store.rows.get(one.session_id) });
-      card.dataset.alert = one.alert_id;
       if (open.has(one.alert_id)) card.querySelector("details").open = true;
       return card;
     }) : h("section.empty", h("h2", which === "firing" ? "Nothing fires" : "Nothing has been resolved lately"), h("p", "The loops service watches every session: repeated calls, cycles, errors in a row, stalls, budgets. What it finds is here within a second, and goes to the sinks of ", h("code", "notify"), ".")));

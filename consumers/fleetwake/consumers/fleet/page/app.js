@@ -1,7 +1,7 @@
 // The page's frame: screens, the live stream, keys.
 
 import { takeToken, ask } from "./access.js";
-import { h, replace, sparkline } from "./dom.js";
+import { h, renew, replace, sparkline } from "./dom.js";
 import { whole } from "./format.js";
 import { Live } from "./live.js";
 import { linkTo, place } from "./place.js";
@@ -35,7 +35,7 @@ let shownPlace = "";
 const live = new Live({
   hello: (message) => { store.hello(message); changed(); },
   patch: (message) => { store.patch(message); changed(); },
-  timeline: (events) => screen?.timeline?.(events),
+  timeline: (events) => { const looking = screen; unheld(() => looking?.timeline?.(events)); },
   link: (state, why) => {
     const [word, title] = LINKS[state];
     const link = element("link");
@@ -59,22 +59,34 @@ function tellSource() {
   if (link.textContent !== word) link.textContent = word;
 }
 
+// What is drawn anew between press and release of the mouse would not get the click. The
+// release may go to another window: a second is a long click.
+const HELD_MS = 1000;
+let pressedAt = -Infinity;
+addEventListener("pointerdown", () => { pressedAt = performance.now(); }, true);
+for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { pressedAt = -Infinity; }, true);
+
+function unheld(draw) {
+  if (performance.now() - pressedAt < HELD_MS) requestAnimationFrame(() => unheld(draw));
+  else draw();
+}
+
 let wanted = false;
 function changed() {
   if (wanted) return;
   wanted = true;
-  requestAnimationFrame(() => {
+  requestAnimationFrame(() => unheld(() => {
     wanted = false;
     screen?.update?.();
     frame();
-  });
+  }));
 }
 
 function frame() {
   tellSource();
   const now = place().screen;
   const firing = store.firing();
-  replace(element("nav"), ...Object.entries(SCREENS).filter(([, one]) => !one.hidden).map(([name, one]) =>
+  renew(element("nav"), ...Object.entries(SCREENS).filter(([, one]) => !one.hidden).map(([name, one]) =>
     h("a", { href: linkTo(name), "aria-current": name === now || (now === "session" && name === "fleet") ? "page" : null }, one.title,
       name === "alerts" && firing ? h("span.badge", { "aria-label": `${firing} firing` }, whole(firing)) : null)));
   const last = store.rates.slice(-5);
@@ -112,11 +124,17 @@ element("theme").addEventListener("click", () => {
   theme();
 });
 
+// A dialog that Esc has closed keeps the focus until the next frame: a second Esc is the
+// page's by then.
+function isTyping(target) {
+  const dialog = target.closest?.("dialog");
+  return dialog ? dialog.open : target.matches?.("input, textarea, select");
+}
+
 addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input, textarea, select, dialog");
   // Esc would empty the search: it leaves it.
   if (event.key === "Escape" && event.target.matches?.("main input, main textarea")) { event.target.blur(); event.preventDefault(); return; }
-  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   if ((event.key === " " || event.key === "Enter") && event.target.closest?.("button, a, summary")) return;
   if (event.key === "?") showKeys();
   else if (event.key === "g") location.hash = linkTo("fleet");
@@ -126,7 +144,7 @@ addEventListener("keydown", (event) => {
 });
 
 addEventListener("hashchange", () => { takeToken(); go(); });
-setInterval(() => screen?.second?.(), 1000);
+setInterval(() => unheld(() => screen?.second?.()), 1000);
 takeToken();
 theme();
 go();

@@ -42,6 +42,24 @@ export function replace(element, ...children) {
   element.replaceChildren(...children.flat(3).filter((one) => one !== null && one !== undefined && one !== false));
 }
 
+const FOCUSABLE = "a[href], button, summary";
+
+/** Replace what is drawn anew: who is on a link or a button of it by keys, stays there. */
+export function renew(element, ...children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  const key = focused?.closest("[data-key]")?.dataset.key;
+  // Entries come and go: of one that has a key, the key tells which it is.
+  const part = () => [...element.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key) ?? (key ? null : element);
+  const at = focused ? [...(part()?.querySelectorAll(FOCUSABLE) ?? [])].indexOf(focused) : -1;
+  replace(element, ...children);
+  if (at >= 0) part()?.querySelectorAll(FOCUSABLE)[at]?.focus({ preventScroll: true });
+}
+
+/** Take away a drawer or a dialog that holds the focus: the next keys are the page's. */
+export function unfocus(element) {
+  if (element.contains(document.activeElement)) document.activeElement.blur();
+}
+
 /** A line of the last values, drawn as text-free SVG. `label` says it in words. */
 export function sparkline(values, label, width = 72, height = 18) {
   const most = Math.max(1, ...values);

@@ -2,7 +2,7 @@
 
 import { ask } from "./access.js";
 import { act, toast } from "./act.js";
-import { h, replace, sparkline } from "./dom.js";
+import { h, renew, replace, sparkline, unfocus } from "./dom.js";
 import { blockNotes, doingWhat, factList, prose, repeatMeter, stateChip } from "./facts.js";
 import { compact, dollars, shortId, shown, span, whole } from "./format.js";
 import { linkTo, place, setQuery } from "./place.js";
@@ -100,7 +100,7 @@ export class FleetScreen {
 
   #headings() {
     const sort = place().query.get("sort") ?? "state";
-    replace(this.head, COLUMNS.map(([name, title, sortable]) => h(`th.c-${name}`, { scope: "col", "aria-sort": sort === name ? "descending" : null },
+    renew(this.head, COLUMNS.map(([name, title, sortable]) => h(`th.c-${name}`, { scope: "col", "aria-sort": sort === name ? "descending" : null },
       sortable === null ? title : h("button.sort", { type: "button", onclick: () => { setQuery({ sort: name === "state" ? "" : name }); this.#headings(); this.resort(); } }, title))));
   }
 
@@ -125,12 +125,19 @@ export class FleetScreen {
   /** The chosen session beside the table, as it is now. */
   #showPeek() {
     const row = this.peek.hidden ? null : this.store.rows.get(this.selected);
-    if (!row || this.peek.contains(document.activeElement)) return;
+    if (!row) return;
+    const draw = row.session_id === this.peeked ? renew : replace;
+    this.peeked = row.session_id;
     const about = { session_id: row.session_id };
     const reasons = [...this.store.alerts.values()].filter((one) => one.session_id === row.session_id && one.state !== "resolved").map((one) => h("p.reason", prose(one.reason, 300)));
-    replace(this.peek, h("div.title", h("h2", h("a", { href: linkTo("session", row.session_id) }, shown(row.session_id, 80))), h("button.icon-button", { type: "button", "aria-label": "Close", onclick: () => { this.peek.hidden = true; } }, "✕")),
+    draw(this.peek, h("div.title", h("h2", h("a", { href: linkTo("session", row.session_id) }, shown(row.session_id, 80))), h("button.icon-button", { type: "button", "aria-label": "Close", onclick: () => this.#closePeek() }, "✕")),
       factList(row, this.store.now()), blockNotes(row), reasons,
       h("div.actions", h("a.button.primary", { href: linkTo("session", row.session_id) }, "Open"), h("button.danger", { type: "button", onclick: () => act("block", about) }, "Block"), h("button.quiet", { type: "button", onclick: () => act("release", about) }, "Release")));
+  }
+
+  #closePeek() {
+    unfocus(this.peek);
+    this.peek.hidden = true;
   }
 
   /** Take the latest rows without changing their order. */
@@ -155,7 +162,7 @@ export class FleetScreen {
     const key = JSON.stringify([counts, [...chosen]]);
     if (key === this.stripKey) return;
     this.stripKey = key;
-    replace(this.strip, Object.entries(STATES).map(([state, { icon, says }]) => h(`button.tile.state-${state}`, {
+    renew(this.strip, Object.entries(STATES).map(([state, { icon, says }]) => h(`button.tile.state-${state}`, {
       type: "button", "aria-pressed": chosen.has(state), title: `${state}: ${says}`, "data-zero": counts[state] === 0,
       onclick: () => {
         if (chosen.has(state)) chosen.delete(state);
@@ -221,10 +228,10 @@ export class FleetScreen {
     if (key === "/") { this.search.focus(); this.search.select(); }
     else if (step) this.#move(step);
     else if (key === "p") this.pause();
-    else if (key === "Escape" && !this.peek.hidden) this.peek.hidden = true;
+    else if (key === "Escape" && !this.peek.hidden) this.#closePeek();
     else if (key === "Escape") { this.selected = null; this.#render(); }
     else if (!this.selected) return false;
-    else if (key === " ") { this.peek.hidden = !this.peek.hidden; this.#showPeek(); }
+    else if (key === " ") { if (this.peek.hidden) { this.peek.hidden = false; this.#showPeek(); } else this.#closePeek(); }
     else if (key === "Enter") location.hash = linkTo("session", this.selected);
     else if (key === "b") act("block", { session_id: this.selected });
     else if (key === "r") act("release", { session_id: this.selected });

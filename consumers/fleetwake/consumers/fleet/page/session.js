@@ -3,7 +3,7 @@
 import { ask } from "./access.js";
 import { act, toast } from "./act.js";
 import { alertCard } from "./alerts.js";
-import { h, replace } from "./dom.js";
+import { h, renew, replace, unfocus } from "./dom.js";
 import { blockNotes, factList } from "./facts.js";
 import { milliseconds, shown, span, whole } from "./format.js";
 import { linkTo } from "./place.js";
@@ -75,7 +75,7 @@ export class SessionScreen {
     if (!row) replace(this.head, h("p.quiet", this.store.loaded ? "This session is not among the live ones." : "Loading …"));
     else this.#facts(row);
     const mine = [...this.store.alerts.values()].filter((one) => one.session_id === this.id).sort((a, b) => (a.state === "resolved") - (b.state === "resolved") || b.first_occurred_at - a.first_occurred_at);
-    replace(this.alerts, mine.slice(0, 10).map((one) => alertCard(one, this.store.now(), { inSession: true })));
+    renew(this.alerts, mine.slice(0, 10).map((one) => alertCard(one, this.store.now(), { inSession: true })));
   }
 
   second() {
@@ -84,7 +84,7 @@ export class SessionScreen {
   }
 
   #facts(row) {
-    replace(this.head, factList(row, this.store.now()), blockNotes(row));
+    renew(this.head, factList(row, this.store.now()), blockNotes(row));
   }
 
   #timeline() {
@@ -92,16 +92,16 @@ export class SessionScreen {
     const entries = entriesOf(events);
     replace(this.note, events.length ? `${whole(events.length)} events. ${this.where ?? ""}` : `No event of this session is in memory or in the archive. ${this.where ?? ""}`);
     const first = events[0]?.occurred_at ?? 0;
-    replace(this.list, entries.map((entry) => this.#entry(entry, first)));
+    renew(this.list, entries.map((entry) => this.#entry(entry, first)));
   }
 
   #entry(entry, first) {
     const id = `${entry.kind}-${entry.at}-${entry.tool ?? entry.event?.event_type ?? ""}`;
     const since = h("time", { title: new Date(entry.at / 1000).toISOString() }, `+${span((entry.at - first) / 1e6)}`);
     if (entry.kind === "group") return this.#group(entry, id, since);
-    const last = entry.events.at(-1);
+    const [began, last] = [entry.events[0], entry.events.at(-1)];
     const [what, aside, className] = this.#words(entry);
-    return h(`li.entry.${entry.kind}${className ? `.${className}` : ""}`, since, h("button.line", { type: "button", onclick: () => this.#record(last) }, what), aside);
+    return h(`li.entry.${entry.kind}${className ? `.${className}` : ""}`, { "data-key": `${began.partition}-${began.offset}` }, since, h("button.line", { type: "button", onclick: () => this.#record(last) }, what), aside);
   }
 
   #group(entry, id, since) {
@@ -111,7 +111,7 @@ export class SessionScreen {
     const fillIn = () => { if (details.open && !inner.childNodes.length) replace(inner, entry.inside.map((one) => this.#entry(one, entry.at))); };
     details.append(inner);
     if (this.open.has(id)) { details.open = true; fillIn(); }
-    return h(`li.entry.group${entry.equal ? ".equal" : ""}`, since, details);
+    return h(`li.entry.group${entry.equal ? ".equal" : ""}`, { "data-key": id }, since, details);
   }
 
   #words(entry) {
@@ -134,17 +134,22 @@ export class SessionScreen {
 
   async #record(event) {
     this.drawer.hidden = false;
-    const close = h("button.icon-button", { type: "button", "aria-label": "Close", onclick: () => { this.drawer.hidden = true; } }, "✕");
+    const close = h("button.icon-button", { type: "button", "aria-label": "Close", onclick: () => this.#closeDrawer() }, "✕");
     replace(this.drawer, h("div.title", h("h2", event.event_type), close), h("p.quiet", "Loading …"));
     close.focus();
     try {
       const record = await ask(`/api/records/${event.partition}/${event.offset}`);
-      replace(this.drawer, h("div.title", h("h2", event.event_type), close),
+      renew(this.drawer, h("div.title", h("h2", event.event_type), close),
         h("dl.where", [["Topic", record.topic], ["Partition", record.partition], ["Offset", record.offset], ["Appended", new Date(record.appended_ms).toISOString()], ["SHA-256 of the value", record.value_sha256 ?? "–"], ["Archive file", record.file ?? "not archived yet"], ["record_sha256", record.record_sha256 ?? "–"]].map(([name, value]) => [h("dt", name), h("dd", h("code", shown(String(value), 300)))])),
         h("h3", "Event"), h("pre.json", h("code", JSON.stringify(record.event, null, 2))));
     } catch (error) {
-      replace(this.drawer, h("div.title", h("h2", event.event_type), close), h("p.error", error.message));
+      renew(this.drawer, h("div.title", h("h2", event.event_type), close), h("p.error", error.message));
     }
+  }
+
+  #closeDrawer() {
+    unfocus(this.drawer);
+    this.drawer.hidden = true;
   }
 
   async #copy() {
@@ -160,7 +165,7 @@ export class SessionScreen {
 
   key({ key }) {
     if (key === "Escape") {
-      if (!this.drawer.hidden) this.drawer.hidden = true;
+      if (!this.drawer.hidden) this.#closeDrawer();
       else location.hash = linkTo("fleet");
     } else if (key === "b") act("block", { session_id: this.id });
     else if (key === "r") act("release", { session_id: this.id });
