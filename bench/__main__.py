@@ -40,7 +40,7 @@ EMITTERS = (
 PACED_EVENTS = 20_000
 # So many that the start of a client is a small part.
 FAST_EVENTS = 200_000
-CONTENT_EVENTS = 50_000
+LARGE_EVENTS = 50_000
 QUERY_ROWS = 1_000_000
 COMPACTION_ROWS = 200_000
 
@@ -86,7 +86,7 @@ def figures(env: dict[str, str], total: int) -> dict[str, Any]:
         name: {
             "paced": child(aside, "bench.emit", name, "paced", 8, PACED_EVENTS, 1024),
             "digests": child(aside, "bench.emit", name, "fast", 1, FAST_EVENTS, 0),
-            "content": child(aside, "bench.emit", name, "fast", 1, CONTENT_EVENTS, 2048),
+            "content": child(aside, "bench.emit", name, "fast", 1, LARGE_EVENTS, 2048),
         }
         for name in EMITTERS
     }
