@@ -16,7 +16,7 @@ from fleetwake.producer.encoder import Encoder
 from fleetwake.producer.entry import Entry
 from fleetwake.producer.settings import ContentSettings
 from fleetwake.schemas.bulk import event_bodies
-from fleetwake.schemas.codec import EVENT_COLUMNS
+from fleetwake.schemas.codec import EVENT_COLUMNS, EventEncoder
 from fleetwake.schemas.writer import event_body
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -67,6 +67,81 @@ def test_a_batch_is_what_its_events_are_one_by_one(drawn, hostile, seed):
     assert together == [plain(outcome(alone, one)) for one in entries]
 
 
+class Hostile:
+    """What raises when it is asked for its truth, or whether it is None."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __bool__(self):
+        raise self.error
+
+    def __eq__(self, other):
+        raise self.error
+
+    __hash__ = None
+
+
+class Untrue(str):
+    """A text that says that there is nothing in it."""
+
+    __slots__ = ()
+
+    def __bool__(self):
+        return False
+
+
+@pytest.mark.parametrize("name", ["occurred_at", "duration_ms"])
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_what_raises_anything_spoils_only_itself(name, error):
+    """A batch has an answer for each event, whatever one of them holds."""
+    bad = event(**{name: Hostile(error())})
+    entries = [stamped(one) for one in [event()] * 10 + [bad] + [event()] * 10]
+    *before, failed = encoder(({}, [])).batch(entries)[:11]
+    after = encoder(({}, [])).batch(entries)[11:]
+
+    assert isinstance(failed, BaseException)
+    assert before == after == [encoder(({}, []))(stamped(event()))] * 10
+
+
+@pytest.mark.parametrize("batched", [[0], [0] * 20, [0, 1] * 10])
+def test_a_text_that_lies_makes_no_credential_harmless(batched):
+    """Neither itself, nor another with the same characters, then and later."""
+    one = encoder(({}, []))
+    lie = stamped(event(agent_id=Untrue("password=hunter2x")))
+    honest = stamped(event(agent_id="password=hunter2x"))
+    both = [lie, honest]
+    answers = [*one.batch([both[at] for at in batched]), one(honest)]
+    answers += one.batch([honest] * 20)
+
+    assert [one for one in answers if b"hunter2x" in getattr(one, "value", b"")] == []
+
+
+def test_one_that_needs_fastavro_leaves_the_others_as_they_are():
+    """Only for it there is no frame."""
+    encode = EventEncoder(b"head")
+    written = [event(sequence=at) for at in range(1, 21)]
+    written[7] = event(reason="\ud800")
+    frames = encode.batch([*zip(*written, strict=True)])
+
+    assert frames == [
+        None if at == 7 else encode(one) for at, one in enumerate(written)
+    ]
+
+
+def test_a_whole_number_of_milliseconds_needs_no_fastavro():
+    """It has the bytes of its float; one too large for it has none."""
+    written = [event(duration_ms=5), event(duration_ms=2**70)] * 4
+    floats = [event(duration_ms=5.0), event(duration_ms=2.0**70)] * 4
+
+    assert event_bodies(b"", [*zip(*written, strict=True)]) == [
+        *map(event_body, floats)
+    ]
+    assert [*map(event_body, written)] == [*map(event_body, floats)]
+    assert event_body(event(duration_ms=10**400)) is None
+    assert event_bodies(b"", [*zip(event(duration_ms=10**400))]) is None
+
+
 def numbers(random):
     """Longs at the edges of how many bytes they take."""
     names = random.sample(DIGESTS, random.randrange(4))
@@ -102,6 +177,11 @@ def entry(random, written):
     return Entry(
         written, written.attributes, 1, "p-1", random.randrange(3), recorded_at, content
     )
+
+
+def stamped(written):
+    """As accepted, alone."""
+    return Entry(written, {}, 1, "p-1", 1, 1_790_000_000_000_000)
 
 
 def choice(random):

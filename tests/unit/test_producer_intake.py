@@ -211,20 +211,6 @@ def test_block_gives_up_at_its_deadline() -> None:
     assert {"queue_full": 1} == tested.dropped
 
 
-def test_block_ends_when_the_producer_closes() -> None:
-    """Nobody waits for room in a closed queue."""
-    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=60)
-    put(tested, "a")
-    waiting = threading.Thread(target=put, args=(tested, "a"))
-    waiting.start()
-
-    tested.close()
-    waiting.join(10)
-
-    assert not waiting.is_alive()
-    assert {"closed": 1} == tested.dropped
-
-
 def test_block_keeps_room_for_those_who_wait() -> None:
     """Who came first is not dropped because others are faster."""
     tested = intake(queue_max_events=1, on_full="block", block_timeout_s=0.5)
@@ -239,6 +225,102 @@ def test_block_keeps_room_for_those_who_wait() -> None:
 
     assert [("b", "p", 1)] == stamps(take(tested))
     assert {"queue_full": 1} == tested.dropped
+
+
+def test_block_keeps_bytes_for_a_large_event_that_waits() -> None:
+    """Small ones that come later do not take them, or it would wait for ever."""
+    large, small = (
+        check(event("a", attributes={"x": "x" * size})) for size in (5_000, 1_500)
+    )
+    tested = intake(queue_max_bytes=10_000, on_full="block", block_timeout_s=60)
+    for _ in range(4):
+        tested.put(small)
+    waiting = threading.Thread(target=tested.put, args=(large,))
+    waiting.start()
+    until(lambda: tested._room.is_awaited)
+    with tested._lock:
+        acknowledge(tested, take(tested, 1))
+    tested._room._timeout_s = 0.05
+    tested.put(small)
+    acknowledge(tested, take(tested, 3))
+    waiting.join(10)
+
+    assert not waiting.is_alive()
+    assert large.size in [one.size for one in take(tested)]
+    assert {"queue_full": 1} == tested.dropped
+
+
+def test_block_does_not_let_a_signal_handler_wait_for_what_it_interrupts() -> None:
+    """What it has interrupted cannot go on before it: room for both is not needed."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=60)
+    looks: list[bool] = []
+
+    def interrupted(*_: object) -> bool:
+        if not looks:
+            looks.append(True)
+            put(tested, "b")
+        return True
+
+    with tested._lock:
+        assert tested._room.wait(1, interrupted)
+
+    assert [("b", "p", 1)] == stamps(take(tested))
+
+
+@pytest.mark.parametrize("in_room", [True, False])
+def test_block_keeps_no_room_for_who_was_cut_off(
+    monkeypatch: pytest.MonkeyPatch, *, in_room: bool
+) -> None:
+    """Ctrl-C in the middle of an emit: those who wait behind it look again."""
+
+    def cut_off(*_: object) -> int:
+        raise Interrupted
+
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=60)
+    freed: list[bool] = []
+    monkeypatch.setattr(tested._room, "free", lambda: freed.append(True))
+    if in_room:
+        put(tested, "a")
+        monkeypatch.setattr(tested, "_fits_behind", cut_off)
+    else:
+        monkeypatch.setattr(tested, "_accept", cut_off)
+
+    with pytest.raises(Interrupted):
+        put(tested, "b")
+
+    assert [True] == freed
+    assert not tested._room.is_awaited
+
+
+@pytest.mark.parametrize("how", ["abandon", "end", "close"])
+def test_block_ends_with_the_queue(how: str) -> None:
+    """Nobody waits for room that will never be."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=60)
+    put(tested, "a")
+    waiting = threading.Thread(target=put, args=(tested, "a"))
+    waiting.start()
+    until(lambda: tested._room.is_awaited)
+
+    getattr(tested, how)()
+    waiting.join(10)
+
+    assert not waiting.is_alive()
+    assert 1 <= tested.dropped["closed"]
+    assert tested.accepted == tested.queued + sum(tested.dropped.values())
+
+
+def test_block_may_wait_without_an_end() -> None:
+    """A block_timeout_s of inf is no error."""
+    tested = intake(queue_max_events=1, on_full="block", block_timeout_s=float("inf"))
+    put(tested, "a")
+    waiting = threading.Thread(target=put, args=(tested, "a"))
+    waiting.start()
+    until(lambda: tested._room.is_awaited)
+
+    acknowledge(tested, take(tested, 1))
+    waiting.join(10)
+
+    assert [("a", "p", 2)] == stamps(take(tested))
 
 
 def test_a_flush_stands_in_the_queue_behind_what_was_accepted_before_it() -> None:

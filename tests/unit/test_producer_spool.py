@@ -12,6 +12,7 @@ import pytest
 from tests.producing import event, first_sequences, until
 
 from fleetwake.producer.dead_letter import DeadLetter
+from fleetwake.producer.loop import THREAD_NAME
 from fleetwake.producer.settings import KafkaSettings, ProducerSettings
 from fleetwake.producer.spool import Spool, SpoolError, adopt
 from fleetwake.producer.testing import MemoryLog, memory_producer
@@ -65,6 +66,14 @@ def machine(tmp_path: Path) -> Machine:
 def emit(producer: AuditProducer, count: int, sessions: int = 1, **fields: Any) -> None:
     for number in range(count):
         producer.emit(event(f"s-{number % sessions}", **fields))
+
+
+def give_up(producer: AuditProducer) -> None:
+    """Close while the log is away, and wait until all of it has ended."""
+    assert not producer.close(0.5)
+    # Its threads may need longer than `close` waits: they would deliver the rest
+    # themselves to a log that is back so soon.
+    until(lambda: THREAD_NAME not in {one.name for one in threading.enumerate()})
 
 
 def spooled(producer: AuditProducer, count: int) -> None:
@@ -193,7 +202,7 @@ def test_what_close_could_not_deliver_is_delivered_by_the_next_producer(
     machine.log.is_away = True
     first = machine.producer()
     emit(first, 100, sessions=2)
-    assert not first.close(0.5)
+    give_up(first)
     statistics = first.statistics()
     assert (102, 102, {}) == (
         statistics.queued,
@@ -307,6 +316,67 @@ def test_a_full_spool_holds_up_who_wants_to_wait(machine: Machine) -> None:
     assert list(range(1, 32)) == [one.sequence for one in machine.log.events()]
 
 
+def test_a_full_spool_holds_up_nobody_for_ever(machine: Machine) -> None:
+    """Block: what finds no room until the close is over is dropped and counted."""
+    machine.log.is_away = True
+    producer = machine.producer(
+        spool_max_bytes=MIB, on_full="block", block_timeout_s=0.1, queue_max_events=5
+    )
+    emit(producer, 20, payload=f'"{"x" * 100_000}"')
+    give_up(producer)
+    now = producer.statistics()
+
+    assert 0 < now.dropped["spool_full"]
+    assert 0 < now.spooled == now.queued
+    assert now.accepted == now.queued + sum(now.dropped.values())
+
+
+@pytest.mark.parametrize(("on_full", "kept"), [("block", 21), ("drop_newest", 10)])
+def test_a_small_spool_takes_in_a_part_of_what_is_encoded_together(
+    machine: Machine, on_full: str, kept: int
+) -> None:
+    """A commit that is larger than the whole spool is not lost as a whole."""
+    producer = machine.producer(spool_max_bytes=MIB, on_full=on_full)
+    with producer._run._intake._lock:
+        emit(producer, 20, payload=f'"{"x" * 52_000}"')
+
+    assert producer.close(20)
+    found = [one.sequence for one in machine.log.events()]
+    assert list(range(1, kept + 1)) == found[:kept]
+
+
+def test_a_letter_larger_than_the_spool_holds_up_nobody(machine: Machine) -> None:
+    """Block: there is nothing to wait for in an empty spool."""
+    producer = machine.producer(spool_max_bytes=MIB, on_full="block")
+    producer.reject(DeadLetter(b"x" * MIB, "not_json", "large"))
+    emit(producer, 1)
+
+    assert producer.close(20)
+    assert {"spool_full": 1} == producer.statistics().dropped
+    assert [1, 2] == [one.sequence for one in machine.log.events()]
+
+
+def test_who_waits_for_room_in_the_spool_reads_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block: room for a large event comes from what only the disk has."""
+    monkeypatch.setattr("fleetwake.producer.outbox._WINDOW_BYTES", 20_000)
+    machine.log.is_away = True
+    producer = machine.producer(
+        spool_max_bytes=MIB, on_full="block", block_timeout_s=60, commit_s=0.001
+    )
+    for _ in range(70):
+        emit(producer, 1, payload=f'"{"x" * 10_000}"')
+        until(lambda: producer.statistics().spooled == producer.statistics().accepted)
+    emit(producer, 1, attributes={f"x{nth}": "x" * 4_000 for nth in range(100)})
+    until(lambda: not producer._run._intake._queue)
+    machine.log.is_away = False
+
+    assert producer.close(20)
+    assert {} == producer.statistics().dropped
+    assert list(range(1, 73)) == [one.sequence for one in machine.log.events()]
+
+
 def test_without_a_place_for_a_spool_events_are_delivered_from_memory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -407,7 +477,7 @@ def test_a_refused_record_of_an_adopted_spool_is_told(machine: Machine) -> None:
     emit(first, 5)
     first.emit(event("s-0", payload='"poison"'))
     emit(first, 5)
-    assert not first.close(1.0)
+    give_up(first)
     machine.log.is_away = False
     machine.log.refuses = lambda record: b"poison" in record.value
 
@@ -428,11 +498,11 @@ def test_adoption_that_is_interrupted_goes_on_with_the_next(machine: Machine) ->
     machine.log.is_away = True
     first = machine.producer(mark_on_close=False)
     emit(first, 100)
-    assert not first.close(1.0)
+    give_up(first)
     second = machine.producer(mark_on_close=False)
     emit(second, 1)
     spooled(second, 1)
-    assert not second.close(1.0)
+    give_up(second)
     machine.log.is_away = False
 
     third = machine.producer(mark_on_close=False)
@@ -456,7 +526,7 @@ def test_a_letter_without_a_topic_does_not_hold_up_other_spools(
         ended.reject(DeadLetter(b"{", "not_json", "ends"))
         emit(ended, 10)
         spooled(ended, 11)
-        assert not ended.close(0.2)
+        give_up(ended)
     machine.log.is_away = False
 
     producer = machine.producer(mark_on_close=False)

@@ -107,8 +107,9 @@ class Encoder:
         Many together take half the time, and one that fails spoils only itself.
         """
         if len(entries) >= _FEW:
-            # One may be so bad that only by itself it says what is wrong.
-            with suppress(AttributeError, LookupError, TypeError, ValueError):
+            # One may be so bad that only by itself it says what is wrong: a tensor in
+            # place of a number raises whatever it likes when it is asked for its truth.
+            with suppress(BaseException):
                 return self._together(entries)
         return [_tried(self, one) for one in entries]
 

@@ -104,12 +104,12 @@ class Intake:
         """
         with self._lock:
             size = checked.size
-            fits = (
-                self.held < self._max_events
-                and self.held_bytes + size <= self._max_bytes
-                and not self._blocks
-            ) or self._make_room(size)
             try:
+                fits = (
+                    self.held < self._max_events
+                    and self.held_bytes + size <= self._max_bytes
+                    and not self._blocks
+                ) or self._make_room(size)
                 if self._marked or self._over:
                     self._count_late()
                 elif fits and not self.closed:
@@ -118,6 +118,9 @@ class Intake:
                     self._lose(checked, "closed" if self.closed else "queue_full")
                 if self._sequences.is_crowded:
                     self._evict()
+            except BaseException:
+                self._room.free()
+                raise
             finally:
                 if self._resting:
                     self._ring()
@@ -125,8 +128,12 @@ class Intake:
     def put_letter(self, letter: DeadLetter, size: int) -> None:
         """Append a dead letter, or drop it by the policy."""
         with self._lock:
-            fits = self._make_room(size)
-            one = Letter(letter, size, time.time_ns() // 1000)
+            try:
+                fits = self._make_room(size)
+                one = Letter(letter, size, time.time_ns() // 1000)
+            except BaseException:
+                self._room.free()
+                raise
             # As in `_accept`: no call before the last line of any way.
             self.accepted += 1
             if self.closed:
@@ -315,6 +322,7 @@ class Intake:
         """Drop what is neither settled nor in the spool, and return its number."""
         with self._lock:
             self._over = self.closed = True
+            self._room.free()
             lost, self.held, self.held_bytes = self.held, 0, 0
             if lost:
                 self.dropped["closed"] += lost
@@ -350,13 +358,16 @@ class Intake:
     def _make_room(self, size: int) -> bool:
         if self._blocks:
             fits = not self._room.is_awaited and self._fits(size)
-            return fits or self._room.wait(partial(self._fits_behind, size))
+            return fits or self._room.wait(size, partial(self._fits_behind, size))
         share = _SLACK if self._on_full == "drop_oldest" else 1
         return self._fits(size, share)
 
-    def _fits_behind(self, size: int, ahead: int) -> bool:
-        return self.closed or (
-            self._fits(size) and (not ahead or self.held + ahead < self._max_events)
+    def _fits_behind(self, size: int, ahead: int, ahead_bytes: int) -> bool:
+        if self.closed or not ahead:
+            return self.closed or self._fits(size)
+        return (
+            self.held + ahead < self._max_events
+            and self.held_bytes + ahead_bytes + size <= self._max_bytes
         )
 
     def _accept(self, checked: Checked) -> None:

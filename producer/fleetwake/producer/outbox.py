@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -16,7 +17,7 @@ from fleetwake.producer.spool import SpoolError, SpoolFullError
 from fleetwake.schemas.errors import FleetwakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fleetwake.producer.intake import Intake
     from fleetwake.producer.parcel import Parcel
@@ -30,6 +31,10 @@ logger = logging.getLogger("fleetwake.producer")
 # Spooled records that are in memory as well, on their way or about to be.
 _WINDOW_BYTES: Final = 8 * 1024 * 1024
 _READ_BYTES: Final = 1024 * 1024
+
+# A batch takes this part of its spool at most, or else is one record: a small spool
+# would have no room for as much as is encoded together, be it empty.
+_PARTS: Final = 8
 
 # A spool that cannot be written is tried again after this.
 _AGAIN_S: Final = 1.0
@@ -92,7 +97,7 @@ class Outbox:
         self._flushes: list[Flush] = []
         self._ordinal = 0
         self._outstanding = 0
-        self._stopping = False
+        self._stop_at = math.inf
         self.excess = 0
         """Bytes that the delivery shall drop, the oldest first."""
         self.spool: Spool | None = None
@@ -107,20 +112,9 @@ class Outbox:
 
     def put(self, parcel: Parcel, held: int) -> None:
         """Take records, which took `held` bytes in the intake."""
-        count, size = len(parcel), parcel.size
-        self._intake.weigh(held, size)
-        try:
-            number = self._append(parcel)
-        except SpoolFullError as error:
-            self._errors.note("spool_full", error)
-            self._intake.drop(losses(parcel), size, "spool_full")
-            return
-        if number:
-            self._intake.release(count, size)
-        if number and self._window + size > _WINDOW_BYTES:
-            self._leave(number, count, size)
-        else:
-            self._queue.append(self._consign(number, [parcel]))
+        self._intake.weigh(held, parcel.size)
+        for part in self._parts(parcel):
+            self._put(part)
 
     def mark(self, flush: Flush) -> None:
         """Resolve a flush when all that was put before is settled."""
@@ -139,15 +133,39 @@ class Outbox:
         while self._give_up(lambda: spool.drop_before(before, spare=spared), "expired"):
             pass
 
-    def stop(self) -> None:
-        """Wait no longer for room in the spool. From any thread."""
-        self._stopping = True
+    def stop(self, *, after_s: float = 0.0) -> None:
+        """Wait no longer than that for room in the spool. From any thread."""
+        self._stop_at = min(self._stop_at, time.monotonic() + after_s)
 
     def close(self) -> None:
         """Leave what is not settled to the next process. After the delivery ended."""
         self._forget_done()
         if self.spool is not None:
             self.spool.close()
+
+    def _parts(self, parcel: Parcel) -> Iterator[Parcel]:
+        spool = self._spool()
+        if spool is not None and spool.max_bytes is not None:
+            most = spool.max_bytes // _PARTS
+            while parcel.size > most and len(parcel) > 1:
+                part, parcel = parcel.cut(max(1, parcel.within(most)))
+                yield part
+        yield parcel
+
+    def _put(self, parcel: Parcel) -> None:
+        count, size = len(parcel), parcel.size
+        try:
+            number = self._append(parcel)
+        except SpoolFullError as error:
+            self._errors.note("spool_full", error)
+            self._intake.drop(losses(parcel), size, "spool_full")
+            return
+        if number:
+            self._intake.release(count, size)
+        if number and self._window + size > _WINDOW_BYTES:
+            self._leave(number, count, size)
+        else:
+            self._queue.append(self._consign(number, [parcel]))
 
     def _append(self, parcel: Parcel) -> int:
         spool = self._spool()
@@ -186,9 +204,12 @@ class Outbox:
     def _make_room(self, spool: Spool, missing: int) -> bool:
         if self._on_full == "drop_oldest":
             return self._drop_oldest(spool, missing)
-        if self._on_full == "block" and not self._stopping:
+        # In an empty one there is nothing to wait for.
+        waits = self._on_full == "block" and time.monotonic() < self._stop_at
+        if waits and spool.events:
+            self._deliver()
             time.sleep(_FULL_POLL_S)
-            self._forget_done()
+            self.tend()
             return True
         return False
 

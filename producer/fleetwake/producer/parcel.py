@@ -114,7 +114,8 @@ class Parcel:
             [self.producer_ids[at] for at in places],
             [self.sequences[at] for at in places],
         )
-        picked.consignment = self.consignment
+        if hasattr(self, "consignment"):
+            picked.consignment = self.consignment
         return picked
 
 

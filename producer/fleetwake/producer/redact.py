@@ -15,29 +15,23 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetwake.producer.redaction.document import (
-    LATE_NAMES,
     Document,
     has_late_name,
     is_document,
     mark,
 )
 from fleetwake.producer.redaction.names import (
-    SCHEMES,
     NameRules,
     has_scheme,
     is_folder,
     scheme_spans,
 )
-from fleetwake.producer.redaction.needles import Needles
-from fleetwake.producer.redaction.shapes import (
-    needles,
-    shape_spans,
-    windows,
-)
+from fleetwake.producer.redaction.shapes import shape_spans, windows
+from fleetwake.producer.redaction.signs import PEM, Signs, lower, unescaped
 from fleetwake.schemas.event import AuditEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fleetwake.producer.redaction.shapes import Span
 
@@ -80,13 +74,10 @@ _changing = itemgetter(*_TEXTS, *_FRESH_IDS)
 _steady_ids = itemgetter(*_STEADY_IDS)
 _ATTRIBUTES: Final = _AT["attributes"]
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_PEM: Final = "-----begin"
 _PEM_BEGIN: Final = re.compile(
     r"-----BEGIN[ A-Z0-9_-]{0,100}PRIVATE KEY(?: BLOCK)?-----", re.IGNORECASE
 )
 _PEM_END: Final = re.compile(r"KEY(?: BLOCK)?-----", re.IGNORECASE)
-_ESCAPED: Final = re.compile(r"\\+u00([2-7][0-9a-fA-F])")
-_ESCAPES: Final = Needles([r"\\u00", r"\\/"])
 _CACHED_IDS: Final = 8_192
 _CACHED_ID_CHARS: Final = 256
 # Of one question, so that it is soon answered, and in how many parts it is asked again.
@@ -122,26 +113,8 @@ class Redactor:
         self._names = NameRules(names)
         self._patterns = tuple((patterns or {}).items())
         self._key = key
-        self._all_signs: Needles | None = None
-        self._harmless: set[str | None] = set()
+        self._signs = Signs(self._names.needles)
         self._cached_id = lru_cache(maxsize=_CACHED_IDS)(self._id)
-
-    @property
-    def _signs(self) -> Needles:
-        # Most texts have none of all these, and to ask for all of them at once costs
-        # what it does for those of shapes alone. Not in `__init__`: 20 ms, once. And
-        # without the lock of `cached_property`, which a fork may find taken.
-        if self._all_signs is None:
-            self._all_signs = Needles(
-                [
-                    _PEM,
-                    *self._names.needles.regexes,
-                    *SCHEMES.regexes,
-                    *LATE_NAMES.regexes,
-                    *needles().regexes,
-                ]
-            )
-        return self._all_signs
 
     def text(self, text: str) -> str:
         """Return a text, perhaps a JSON document, without credentials."""
@@ -194,18 +167,20 @@ class Redactor:
         return found
 
     def _with_secret_ids(self, columns: Sequence[Sequence[str | None]]) -> list[int]:
-        names = set[str | None]().union(*columns) - self._harmless - {None}
-        if not names or not self._may_be_in("", names):
+        names = set[str | None]().union(*columns) - self._signs.harmless - {None}
+        if not names or not self._signs.may_be_in("", names):
             return []
-        secret = {name for name in names if name and self.name(name) != name}
-        self._remember(names - secret)
+        secret = {
+            name for name in names if type(name) is not str or self.name(name) != name
+        }
+        self._signs.remember(names - secret)
         rows = enumerate(zip(*columns, strict=True))
         return [at for at, row in rows if not secret.isdisjoint(row)]
 
     def _asked(self, texts: Sequence[str], start: int) -> Iterator[int]:
         """Ask of many texts, then of fewer of them, and last of one."""
-        text = "\n".join(texts)
-        if len(text) <= _MAX_ASKED_CHARS and not self._may_be_in(text, set()):
+        is_short = sum(map(len, texts)) <= _MAX_ASKED_CHARS
+        if is_short and not self._signs.may_be_in("\n".join(texts)):
             return
         if len(texts) == 1:
             yield start
@@ -221,32 +196,8 @@ class Redactor:
         if event.attributes:
             texts += _members(event)
         steady = _steady_ids(event)
-        is_known = self._harmless.issuperset(steady)
-        return self._may_be_in("\n".join(texts), set() if is_known else {*steady})
-
-    def _may_be_in(self, text: str, names: set[str | None]) -> bool:
-        """
-        Ask once for the signs of all rules in all texts: most events have none.
-
-        A sign is in a text wherever that stands; what it is a sign of may not be.
-        Names that were without them are remembered, and not asked for again.
-        """
-        if names:
-            names = names - self._harmless
-            text = "\n".join([text, *filter(None, names)])
-        if "\\" in text and (plain := _unescaped(text)) != text:
-            text = f"{text}\n{plain}"
-        if self._signs.may_be_in(_lower(text)):
-            return True
-        if names:
-            self._remember(names)
-        return False
-
-    def _remember(self, names: Iterable[str | None]) -> None:
-        if len(self._harmless) >= _CACHED_IDS:
-            self._harmless.clear()
-        short = (one for one in names if one is None or len(one) <= _CACHED_ID_CHARS)
-        self._harmless.update(short)
+        is_known = self._signs.harmless.issuperset(steady)
+        return self._signs.may_be_in("\n".join(texts), set() if is_known else {*steady})
 
     def _secret_ids(self, event: AuditEvent) -> list[int]:
         """Find the ids with a credential."""
@@ -255,11 +206,11 @@ class Redactor:
             at
             for at in _IDS
             if (name := fields[at]) is not None
-            and name not in self._harmless
+            and name not in self._signs.harmless
             and not _UUID.fullmatch(name)
             and self.name(name) != name
         ]
-        self._remember({fields[at] for at in _STEADY_IDS if at not in found})
+        self._signs.remember({fields[at] for at in _STEADY_IDS if at not in found})
         return found
 
     def _redact_content(self, fields: list[Any]) -> int:
@@ -295,7 +246,7 @@ class Redactor:
             return mark(f"{kind}:{digest}")
 
         if not _SIGN.search(name):
-            return _replaced(name, list(self._shapes(name, _lower(name))), digested)
+            return _replaced(name, list(self._shapes(name, lower(name))), digested)
         return self._without_secrets(name, digested)
 
     def _data(self, data: bytes) -> bytes:
@@ -308,12 +259,12 @@ class Redactor:
     def _is_suspect(self, text: str) -> bool:
         if self._reads_suspect(text):
             return True
-        plain = _unescaped(text) if "\\" in text else text
+        plain = unescaped(text) if "\\" in text else text
         return plain is not text and self._reads_suspect(plain)
 
     def _reads_suspect(self, text: str) -> bool:
-        lowered = _lower(text)
-        if not (self._patterns or self._signs.may_be_in(lowered)):
+        lowered = lower(text)
+        if not (self._patterns or self._signs.needles.may_be_in(lowered)):
             return False
         return (
             self._names.names_one(text, lowered)
@@ -330,7 +281,7 @@ class Redactor:
         return self._without_secrets(text, lambda span: mark(span[2]))
 
     def _without_secrets(self, text: str, replacement: Callable[[Span], str]) -> str:
-        lowered = _lower(text)
+        lowered = lower(text)
         spans = [
             *self._shapes(text, lowered),
             *scheme_spans(text, lowered),
@@ -338,14 +289,14 @@ class Redactor:
         ]
         if spans and _MARK in text:
             spans = [span for span in spans if not _is_marked(text, span)]
-        if not spans and "\\" in text and (plain := _unescaped(text)) != text:
+        if not spans and "\\" in text and (plain := unescaped(text)) != text:
             redacted = self._without_secrets(plain, replacement)
             return text if redacted == plain else redacted
         return _replaced(text, spans, replacement)
 
     def _shapes(self, text: str, lowered: str) -> Iterator[Span]:
         yield from shape_spans(text, lowered)
-        if _PEM in lowered:
+        if PEM in lowered:
             yield from _private_keys(text)
         for name, pattern in self._patterns:
             for begin, end in windows(0, len(text)):
@@ -370,22 +321,6 @@ def _private_keys(text: str) -> Iterator[Span]:
     for match in _PEM_BEGIN.finditer(text):
         end = _PEM_END.search(text, match.end())
         yield match.start(), end.end() if end else len(text), "private-key"
-
-
-def _unescaped(text: str) -> str:
-    """Undo what JSON can write of ASCII letters and signs in two ways."""
-    if not _ESCAPES.may_be_in(text):
-        return text
-    if r"\u00" in text:
-        text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
-    return text.replace(r"\/", "/")
-
-
-def _lower(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    # The one letter that grows when it becomes small: places must stay.
-    return text.replace("\u0130", "i").lower()
 
 
 def _replaced(text: str, spans: list[Span], replacement: Callable[[Span], str]) -> str:

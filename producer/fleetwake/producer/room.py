@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -24,33 +25,57 @@ class Room:
     """
 
     def __init__(self, lock: threading.RLock, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+        # A lock takes no `inf`.
+        self._timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
         self._freed = threading.Condition(lock)
-        self._waiting: list[object] = []
+        self._waiting: list[_Place] = []
 
     @property
     def is_awaited(self) -> bool:
         """Tell whether anybody waits for room."""
         return bool(self._waiting)
 
-    def wait(self, fits: Callable[[int], bool]) -> bool:
+    def wait(self, size: int, fits: Callable[[int, int], bool]) -> bool:
         """
-        Wait until `fits` says so, which is given how many have come before.
+        Wait until `fits` says so, which is given how many wait ahead and their bytes.
 
-        False: that took too long.
+        False: that took too long. Who leaves by an exception, here or before it has
+        used the room, must call `free`: it has kept room from others.
         """
-        me, entered = object(), False
-        self._waiting.append(me)
+        me = _Place(size)
         try:
+            self._waiting.append(me)
             entered = self._freed.wait_for(
-                lambda: fits(self._waiting.index(me)), self._timeout_s
+                lambda: fits(*self._ahead_of(me)), self._timeout_s
             )
         finally:
-            self._waiting.remove(me)
-            if not entered:  # it has kept room from others
-                self._freed.notify_all()
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(me)
+        if not entered:
+            self.free()
         return entered
 
     def free(self) -> None:
         """Have all who wait look again."""
         self._freed.notify_all()
+
+    def _ahead_of(self, me: _Place) -> tuple[int, int]:
+        count = size = 0
+        for one in self._waiting:
+            if one is me:
+                break
+            # What a signal handler has interrupted goes on after the handler only.
+            if one.thread != me.thread:
+                count += 1
+                size += one.size
+        return count, size
+
+
+class _Place:
+    """One who waits."""
+
+    __slots__ = ("size", "thread")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.thread = threading.get_ident()

@@ -103,6 +103,7 @@ class Writer:
     def stop(self, *, after_s: float = 0.0) -> None:
         """End by then. From any thread."""
         self._stop_at = min(self._stop_at, time.monotonic() + after_s)
+        self._outbox.stop(after_s=after_s)
         self._intake.ring()
 
     def finish(self) -> None:

@@ -54,7 +54,7 @@ def event_bodies(header: bytes, columns: Sequence[Sequence[Any]]) -> list[bytes]
     """
     try:
         parts = _parts(header, columns)
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
         return None  # a lone surrogate's is one of these
     return [*map(b"".join, zip(*parts, strict=True))]
 

@@ -42,7 +42,7 @@ __all__ = [
 # anything of itself.
 TYPES: Final = {
     "string": frozenset({str}),
-    "double": frozenset({float}),
+    "double": frozenset({float, int}),
     "map": frozenset({dict, MappingProxyType}),
     **dict.fromkeys(BOUNDS, frozenset({int})),
 }
@@ -67,13 +67,17 @@ _pack: Final = Struct("<d").pack
 _call: Final = cast("Callable[[_Encode, Any], bytes]", operator.call)
 
 
-def event_body(event: AuditEvent) -> bytes | None:
-    """Return the datum of the event, or None: it needs fastavro, or is invalid."""
+def event_body(event: AuditEvent | tuple[Any, ...]) -> bytes | None:
+    """
+    Return the datum of the event, or None: it needs fastavro, or is invalid.
+
+    A plain tuple has its fields in its order.
+    """
     types = tuple(map(type, event))
     try:
         plan = _PLANS.get(types) or _remembered(types)
         return b"".join(map(_call, plan.encoders, plan.values(event)))
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
         return None  # a lone surrogate's is one of these
 
 

@@ -85,7 +85,8 @@ class Spool:
         """What was damaged and is given up."""
         self._held = FileLock(lock_of(path))
         self._file = SpoolFile(path, durable=durable)
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Of the file; None: the disk alone bounds it."""
         self._over: str | None = None
         self._next = 1
         self._first: int | None = None
@@ -367,11 +368,11 @@ class Spool:
     ) -> Row:
         *_, recorded_at, _, _, _ = next(iter(records))
         row = Row(self._next, recorded_at, len(records), len(frames))
-        if self._max_bytes is not None:
-            missing = table.pages_missing(connection, row.size, self._max_bytes)
+        if self.max_bytes is not None:
+            missing = table.pages_missing(connection, row.size, self.max_bytes)
             if missing:
                 raise SpoolFullError(
-                    self.path, missing=missing * PAGE, max_bytes=self._max_bytes
+                    self.path, missing=missing * PAGE, max_bytes=self.max_bytes
                 )
         table.insert(connection, row, frames)
         return row
