@@ -532,8 +532,8 @@ def test_a_letter_without_a_topic_does_not_hold_up_other_spools(
     producer = machine.producer(mark_on_close=False)
     emit(producer, 1)
     until(lambda: producer.statistics().adopted == 30)
-    machine.log.partitions[topic] = 1
     assert producer.close(20)
+    machine.log.partitions[topic] = 1
     last = machine.producer(mark_on_close=False)
     emit(last, 1)
     until(lambda: last.statistics().adopted == 3)
