@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,12 @@ EMITTERS = (
     "opentelemetry",
     "logging",
 )
-PACED_EVENTS = 20_000
-# So many that the start of a client is a small part.
-FAST_EVENTS = 200_000
-LARGE_EVENTS = 50_000
+# So many of the second that the start of a client is a small part.
+EMITTING = {
+    "paced": ("paced", 8, 20_000, 1024),
+    "digests": ("fast", 1, 200_000, 0),
+    "content": ("fast", 1, 50_000, 2048),
+}
 QUERY_ROWS = 1_000_000
 COMPACTION_ROWS = 200_000
 
@@ -78,18 +81,35 @@ async def measure(total: int, home: Path) -> dict[str, Any]:
         await broker.stop()
 
 
+def best_of_two(env: dict[str, str]) -> dict[str, Any]:
+    """Have each emitter do each thing twice, in turn; see `figures`."""
+    rounds = [
+        {
+            name: {
+                what: child(env, "bench.emit", name, *how)
+                for what, how in EMITTING.items()
+            }
+            for name in EMITTERS
+        }
+        for _ in range(2)
+    ]
+    return {
+        name: {
+            what: min(
+                (one[name][what] for one in rounds),
+                key=itemgetter("p99_us" if what == "paced" else "seconds"),
+            )
+            for what in EMITTING
+        }
+        for name in EMITTERS
+    }
+
+
 def figures(env: dict[str, str], total: int) -> dict[str, Any]:
     # The emitters publish too: to a topic of their own.
     aside = env | {"FLEETWAKE_KAFKA_TOPIC_PREFIX": "aside."}
     asyncio.run(create_topics(kafka_of(aside)))
-    emitted = {
-        name: {
-            "paced": child(aside, "bench.emit", name, "paced", 8, PACED_EVENTS, 1024),
-            "digests": child(aside, "bench.emit", name, "fast", 1, FAST_EVENTS, 0),
-            "content": child(aside, "bench.emit", name, "fast", 1, LARGE_EVENTS, 2048),
-        }
-        for name in EMITTERS
-    }
+    emitted = best_of_two(aside)
     adapters = child(aside, "bench.adapters")
     rules = child(env, "bench.loop_rules", "--json")
     metrics = child(env, "bench.metrics", "--json", "--quix")
