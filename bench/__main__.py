@@ -275,9 +275,10 @@ def histogram(emitted: dict[str, Any]) -> Table:
     buckets = list(next(iter(emitted.values()))["paced"]["histogram_us"])
     for bucket in buckets:
         table.add_column(bucket, justify="right")
+    _, _, count, _ = EMITTING["paced"]
     for name, one in emitted.items():
         shares = one["paced"]["histogram_us"]
-        table.add_row(name, *(f"{shares[b] / PACED_EVENTS:.1%}" for b in buckets))
+        table.add_row(name, *(f"{shares[b] / count:.1%}" for b in buckets))
     return table
 
 
