@@ -51,7 +51,7 @@ class Text(str):
     [
         {"duration_ms": math.nan},
         {"cost_usd": math.inf},
-        {"duration_ms": 5},
+        {"duration_ms": 2**1024},
         {"text_repeats": 2**31},
         {"fingerprint_version": -(2**31) - 1},
         {"input_tokens": 2**63},

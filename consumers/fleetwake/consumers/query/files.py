@@ -209,6 +209,34 @@ class ArchiveFiles:
         ]
 
 
+class _Dataset(ds.FileSystemDataset):  # type: ignore[misc]  # it has no types
+    """
+    A dataset whose readers begin without the interpreter's lock.
+
+    `Scanner.to_reader` of pyarrow 26 holds it while it begins to read, and Arrow's
+    threads need it to read from a store of ours: now and then each waits for the other
+    for ever. `to_batches` lets it go.
+    """
+
+    def scanner(self, **options: object) -> _Scanner:
+        """Return what DuckDB asks for: columns and filter are in the options."""
+        return _Scanner(super().scanner(**options))
+
+
+class _Scanner:
+    """What DuckDB wants of a scanner."""
+
+    def __init__(self, scanner: ds.Scanner) -> None:
+        self._scanner = scanner
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """Begin to read."""
+        batches = self._scanner.to_batches()
+        return pa.RecordBatchReader.from_batches(
+            self._scanner.projected_schema, batches
+        )
+
+
 def dataset(store: Store, paths: list[str]) -> ds.Dataset:
     """
     Make an Arrow dataset of files of an object store.
@@ -227,12 +255,14 @@ def dataset(store: Store, paths: list[str]) -> ds.Dataset:
     schema = pa.unify_schemas(
         [_schema(store, path) for path in ends], promote_options="permissive"
     )
-    return ds.dataset(
+    found = ds.dataset(
         paths,
         schema=schema,
         format=ds.ParquetFileFormat(),
         filesystem=pafs.PyFileSystem(_Files(store)),
     )
+    fragments = list(found.get_fragments())
+    return _Dataset(fragments, schema, found.format, found.filesystem)
 
 
 def column_names(store: Store, paths: list[str]) -> list[str]:
