@@ -241,20 +241,11 @@ def dataset(store: Store, paths: list[str]) -> ds.Dataset:
     """
     Make an Arrow dataset of files of an object store.
 
-    Columns are only ever added, so the first and the last file of each folder have
-    them all.
-
     Raises:
         QueryError: one is no Parquet file.
         StoreError: the store does not answer, or refuses.
     """
-    folders: dict[str, list[str]] = {}
-    for path in paths:
-        folders.setdefault(path.rpartition("/")[0], []).append(path)
-    ends = {path: None for one in folders.values() for path in (one[0], one[-1])}
-    schema = pa.unify_schemas(
-        [_schema(store, path) for path in ends], promote_options="permissive"
-    )
+    schema = _common_schema(store, paths)
     found = ds.dataset(
         paths,
         schema=schema,
@@ -272,7 +263,19 @@ def column_names(store: Store, paths: list[str]) -> list[str]:
     Raises:
         QueryError, StoreError: as `dataset`.
     """
-    return list(dataset(store, paths).schema.names)
+    return list(_common_schema(store, paths).names)
+
+
+def _common_schema(store: Store, paths: list[str]) -> pa.Schema:
+    # Columns are only ever added, so the first and the last file of each folder have
+    # them all.
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(path.rpartition("/")[0], []).append(path)
+    ends = {path: None for one in folders.values() for path in (one[0], one[-1])}
+    return pa.unify_schemas(
+        [_schema(store, path) for path in ends], promote_options="permissive"
+    )
 
 
 def _schema(store: Store, path: str) -> pa.Schema:
