@@ -21,6 +21,7 @@ from fleetwake.schemas.writer import (
     BRANCH,
     COLUMNS,
     NULL,
+    SHORT,
     SINGULAR,
     TYPES,
     avro_long,
@@ -40,7 +41,6 @@ _Parts: TypeAlias = "tuple[bytes | Sequence[bytes], ...]"
 _Write: TypeAlias = "Callable[[Sequence[Any], _Kinds], _Parts]"
 
 _NONE: Final = type(None)
-_SHORTS: Final = 512
 _double: Final = Struct("<cd").pack
 
 
@@ -166,7 +166,7 @@ class _Lengths(dict[int, bytes]):
     """How the lengths of texts are written."""
 
     def __init__(self, before: bytes) -> None:
-        super().__init__({size: before + avro_long(size) for size in range(_SHORTS)})
+        super().__init__({size: before + short for size, short in enumerate(SHORT)})
         self._before = before
 
     def __missing__(self, size: int) -> bytes:

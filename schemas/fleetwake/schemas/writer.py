@@ -30,6 +30,7 @@ __all__ = [
     "BRANCH",
     "COLUMNS",
     "NULL",
+    "SHORT",
     "SINGULAR",
     "TYPES",
     "avro_long",
@@ -209,7 +210,7 @@ class _Integers(_Kept):
     def __init__(
         self, before: bytes, least: int, greatest: int, *, keeps: bool
     ) -> None:
-        small = {number: _SHORT[number] for number in range(least > 0, _SHORTS)}
+        small = {number: SHORT[number] for number in range(least > 0, _SHORTS)}
         super().__init__(before, small)
         self._least, self._greatest = least, greatest
         self._keeps = keeps
@@ -226,13 +227,13 @@ def _text(text: str) -> bytes:
         raise TypeError
     data = text.encode()
     size = len(data)
-    return (_SHORT[size] if size < _SHORTS else avro_long(size)) + data
+    return (SHORT[size] if size < _SHORTS else avro_long(size)) + data
 
 
 def _any_text(before: bytes, text: str) -> bytes:
     data = text.encode()
     size = len(data)
-    return before + (_SHORT[size] if size < _SHORTS else avro_long(size)) + data
+    return before + (SHORT[size] if size < _SHORTS else avro_long(size)) + data
 
 
 def _filled_text(before: bytes, text: str) -> bytes:
@@ -286,6 +287,6 @@ def avro_long(number: int) -> bytes:
 
 # Lengths and small numbers, ready.
 _SHORTS: Final = 512
-_SHORT: Final = tuple(map(avro_long, range(_SHORTS)))
+SHORT: Final = tuple(map(avro_long, range(_SHORTS)))
 
 COLUMNS: Final = columns(own_schema("AuditEvent"))
